@@ -1,0 +1,38 @@
+# One task runner. `make repro` and `make test` work on a fresh clone: each sets up .venv first.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Stage commands call plain `python`: the project's own environment must come first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: help setup repro test lint fresh bench clean
+
+help:   ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP)   ## create .venv and install the project with its pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: setup   ## run every stage whose inputs changed, from raw data to submission and report
+	dvc repro
+
+test: setup   ## run the tests
+	pytest -n 2 --dist loadfile
+
+lint: setup   ## style and types
+	ruff check .
+	ruff format --check .
+
+fresh: setup   ## warn when dvc.lock or metrics/ are older than the code they came from
+	@dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q 'Data and pipelines are up to date' \
+		|| echo 'WARNING: dvc.lock is stale: run `dvc repro`, then `git add dvc.lock metrics plots` and commit.'
+
+clean:   ## remove the environment and caches (never data)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

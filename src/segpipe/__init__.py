@@ -1,0 +1,1 @@
+"""segpipe: a DVC pipeline for semantic segmentation."""

@@ -1,0 +1,42 @@
+"""`segpipe ...`: what is not a stage."""
+
+
+import typer
+
+from segpipe.params import load_params
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Tools beside the pipeline; the pipeline itself is `dvc repro`."""
+
+
+@app.command()
+def wire() -> None:
+    """Rewrite the lists in dvc.yaml that follow from params.yaml and from what the stages import."""
+    from segpipe.wire import wire as rewrite
+
+    changed = rewrite(load_params())
+    typer.echo(f"dvc.yaml: rewrote {', '.join(changed)}" if changed else "dvc.yaml: already fits params.yaml")
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml: every problem at once, with the key, what was found and what is allowed."""
+    params = load_params()
+    typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {list(params.split.train_folds)}")
+
+
+def run() -> None:
+    """The entry point: a mistake of the user's is one clear message, not a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        typer.echo(f"segpipe: {error}", err=True)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Data: reading annotation files, checking them, preparing and loading what training sees."""

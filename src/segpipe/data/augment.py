@@ -1,0 +1,96 @@
+"""The augmentation list of params.yaml as one albumentations transform, drawn from a seed for each sample.
+
+albumentations 2.0.8 gives every loader worker the same random sequence and repeats it each epoch (its issues 2473
+and 2559). Here each call is reseeded from (seed, epoch, image), so results depend on no worker count.
+"""
+
+import difflib
+import inspect
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import otherwise asks the package index for updates
+import albumentations as A
+
+from segpipe.labels import IGNORE_INDEX
+
+GROUPS = ("OneOf", "SomeOf", "Sequential")  # their argument `transforms` is a list like the outer one
+
+
+class Augment:
+    """Albumentations transforms, the same outcome for the same (seed, epoch, index)."""
+
+    def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int, key: str) -> None:
+        self._compose = build_transforms(transforms, key)
+        self._seed = seed
+
+    def __call__(
+        self, image: np.ndarray, target: np.ndarray, *, epoch: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`image` (H, W, 3) uint8 and `target` (H, W) uint8, transformed together."""
+        seed = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0]
+        self._compose.set_random_seed(int(seed))
+        result = self._compose(image=image, mask=target)
+        return result["image"], result["mask"]
+
+
+def build_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> A.Compose:
+    """The list at `key` of params.yaml as one transform.
+
+    Pixels that a geometric transform brings in from outside the image become IGNORE_INDEX in the target, not
+    class 0. Raises ValueError with every unknown name and argument and the nearest valid one.
+    """
+    problems: list[str] = []
+    built = [_build(entry, f"{key}.{position}", problems) for position, entry in enumerate(transforms)]
+    if problems:
+        raise ValueError("params.yaml:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return A.Compose([transform for transform in built if transform is not None])
+
+
+def _build(entry: str | dict[str, Any], key: str, problems: list[str]) -> Any:
+    if isinstance(entry, dict) and len(entry) != 1:
+        problems.append(f"{key}: found {list(entry)}; expected one transform name with its arguments beneath it")
+        return None
+    name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    arguments = dict(arguments or {})
+    transform = getattr(A, name, None)
+    if not (inspect.isclass(transform) and issubclass(transform, A.BasicTransform | A.BaseCompose)):
+        names = [
+            n for n, c in vars(A).items() if inspect.isclass(c) and issubclass(c, A.BasicTransform | A.BaseCompose)
+        ]
+        problems.append(f"{key}: {name!r} is no albumentations transform{_nearest(name, names)}")
+        return None
+    if name in GROUPS:
+        inner = arguments.get("transforms", [])
+        arguments["transforms"] = [_build(e, f"{key}.{name}.{i}", problems) for i, e in enumerate(inner)]
+        if None in arguments["transforms"]:
+            return None
+    known = list(inspect.signature(transform.__init__).parameters)[1:]
+    unknown = [argument for argument in arguments if argument not in known]
+    problems += [f"{key}.{name}.{a}: unknown argument{_nearest(a, known)}; valid: {', '.join(known)}" for a in unknown]
+    if unknown:
+        return None
+    if "fill_mask" in known:
+        arguments.setdefault("fill_mask", IGNORE_INDEX)
+    return _construct(transform, arguments, f"{key}.{name}", problems)
+
+
+def _construct(transform: Any, arguments: dict[str, Any], key: str, problems: list[str]) -> Any:
+    # YAML has lists where albumentations wants tuples
+    arguments = {k: tuple(v) if isinstance(v, list) and k != "transforms" else v for k, v in arguments.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # it only warns about values it then leaves out
+            return transform(**arguments)
+    except (ValueError, TypeError, UserWarning) as error:
+        problems.append(f"{key}: {' '.join(str(error).split())}")
+        return None
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]}?" if match else ""

@@ -1,0 +1,113 @@
+"""Training batches: prepared images with their targets, augmented by seed, in an order that the seed fixes."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segpipe.data.augment import Augment
+from segpipe.data.store import PackedArrays
+from segpipe.labels import IGNORE_INDEX
+
+
+class Sample(NamedTuple):
+    """Positions of one training image and of its target in their stores."""
+
+    image: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one kind (labelled, or pseudo-labelled) with their targets and augmentation."""
+
+    images: PackedArrays
+    targets: PackedArrays
+    samples: Sequence[Sample]
+    augment: Augment
+    per_batch: int  # how many of each update's images come from this part
+
+
+class SegmentationDataset(Dataset):
+    """Augmented samples of several parts, by key (epoch, part, position).
+
+    Normalisation happens on the device (models.checkpoint.Segmenter), so that 8 bits cross from the workers.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, part_number, position = key
+        part = self.parts[part_number]
+        sample = part.samples[position]
+        image, target = np.array(part.images[sample.image]), np.array(part.targets[sample.target])
+        image, target = part.augment(image, target, epoch=epoch, index=sample.image)
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
+
+
+class EpochBatches(Sampler[list[tuple[int, int, int]]]):
+    """Keys of whole batches: `per_batch` samples of each part in turn, each part in its own seeded order.
+
+    The first part sets the length of an epoch: what does not fill a batch is left out of that epoch, other images
+    each time; fewer images than a batch are repeated to fill one. Further parts start anew when used up.
+    """
+
+    def __init__(self, parts: Sequence[Part], seed: int) -> None:
+        self.sizes = [(len(part.samples), part.per_batch) for part in parts]
+        length, per_batch = self.sizes[0]
+        self.num_batches = max(length // per_batch, 1)
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        orders = [self._order(part, length, per_batch) for part, (length, per_batch) in enumerate(self.sizes)]
+        for batch in range(self.num_batches):
+            yield [
+                (self.epoch, part, int(position))
+                for part, (_, per_batch) in enumerate(self.sizes)
+                for position in orders[part][batch * per_batch : (batch + 1) * per_batch]
+            ]
+
+    def _order(self, part: int, length: int, per_batch: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, self.epoch, part])
+        rounds = math.ceil(self.num_batches * per_batch / length)
+        return np.concatenate([generator.permutation(length) for _ in range(rounds)])
+
+
+def make_loader(parts: Sequence[Part], batches: EpochBatches, workers: int) -> DataLoader:
+    """A loader of (images (N, 3, H, W) uint8, targets (N, H, W) uint8), the parts' samples in order.
+
+    Set `batches.epoch` before each pass. What it yields does not depend on `workers`.
+    """
+    return DataLoader(
+        SegmentationDataset(parts),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_quiet_worker if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # a worker is one core's work; OpenCV would start a pool in each
+
+
+def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack samples; smaller ones are padded below and to the right, grey in the image, IGNORE_INDEX in the target."""
+    height = max(target.shape[0] for _, target in samples)
+    width = max(target.shape[1] for _, target in samples)
+    images = torch.full((len(samples), 3, height, width), 114, dtype=torch.uint8)  # about the mean of photographs
+    targets = torch.full((len(samples), height, width), IGNORE_INDEX, dtype=torch.uint8)
+    for position, (image, target) in enumerate(samples):
+        images[position, :, : image.shape[1], : image.shape[2]] = image
+        targets[position, : target.shape[0], : target.shape[1]] = target
+    return images, targets

@@ -1,0 +1,86 @@
+"""What `prepare` leaves behind, opened for reading: images, targets, classes, folds.
+
+Opened for one fold (`fold=0`) it is the view of training and tuning: the targets of that fold's judge images
+cannot be read. Only the stages that decide and report open it with `judge=True`.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segpipe.data.split import Fold
+from segpipe.data.store import PackedArrays
+from segpipe.labels import ClassTable
+from segpipe.stage import read_json
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One row of the image table. `height` and `width` are native; `group` is the scene that bootstraps resample."""
+
+    file_name: str
+    image_id: int
+    height: int
+    width: int
+    group: str
+    content_hash: str
+
+    def to_json(self) -> dict:
+        """A plain dict."""
+        return asdict(self)
+
+
+class Prepared:
+    """The prepared data set at `path`.
+
+    Attributes: `classes`; `entries`, one for each image; `sets`, indices into them by name (labeled, judge, test,
+    unlabeled); `folds`; `images`, (H, W, 3) uint8 RGB at the networks' size.
+    """
+
+    def __init__(self, path: Path, *, fold: int | None = None, judge: bool = False) -> None:
+        table = read_json(path / "table.json")
+        self.path = path
+        self.classes = ClassTable.from_json(read_json(path / "classes.json"))
+        self.entries = tuple(ImageEntry(**entry) for entry in table["images"])
+        self.sets = {name: tuple(indices) for name, indices in table["sets"].items()}
+        self.image_size = tuple(table["image_size"]) if table["image_size"] else None
+        self.folds = tuple(Fold.from_json(fold) for fold in read_json(path / "folds.json")["folds"])
+        self.images = PackedArrays(path / "images")
+        self._targets = PackedArrays(path / "targets")
+        self._native_targets = PackedArrays(path / "native_targets")
+        if fold is None and not judge:
+            raise ValueError("open the prepared data for one fold, or with judge=True where scores are decided")
+        if fold is not None and fold >= len(self.folds):
+            raise ValueError(f"{path}: no fold {fold}; it has folds 0 to {len(self.folds) - 1}")
+        self._closed = frozenset() if judge else frozenset(self.folds[fold].judge)
+
+    def target(self, index: int) -> np.ndarray:
+        """(H, W) uint8 label map of image `index` at the networks' size; PermissionError for a closed judge image."""
+        return self._targets[self._labeled(index)]
+
+    def native_target(self, index: int) -> np.ndarray:
+        """(H, W) uint8 label map at the image's own size; PermissionError for a closed judge image."""
+        return self._native_targets[self._labeled(index)]
+
+    def hashes(self, indices: tuple[int, ...] | list[int]) -> set[str]:
+        """Content hashes of these images."""
+        return {self.entries[index].content_hash for index in indices}
+
+    def named_hashes(self, indices: tuple[int, ...] | list[int]) -> list[tuple[str, str]]:
+        """(file name, content hash) of these images, as Lineage asks for them."""
+        return [(self.entries[index].file_name, self.entries[index].content_hash) for index in indices]
+
+    def pool(self) -> tuple[int, ...]:
+        """The images to pseudo-label: the unlabelled ones, or the test images where none are given."""
+        return self.sets["unlabeled"]
+
+    def _labeled(self, index: int) -> int:
+        if index in self._closed:
+            raise PermissionError(
+                f"{self.entries[index].file_name} is a judge image of this fold: only the ensemble and report stages, "
+                "which decide, may read its target"
+            )
+        if index >= len(self._targets):
+            raise IndexError(f"{self.entries[index].file_name}: has no target; it is not a labelled image")
+        return index

@@ -1,0 +1,156 @@
+"""Candidates for the submission, their judge scores with intervals, and the choice between them. Needs no torch."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from segpipe.data.prepared import Prepared
+from segpipe.data.resize import resize_labels
+from segpipe.inference.probs import Predictions
+from segpipe.metrics import (
+    bootstrap_miou,
+    compare_miou,
+    confusion_matrix,
+    optimism_of_best,
+    per_image_miou,
+    pooled_miou,
+)
+
+ROUNDS = ("baseline", "retrain")
+ModelKey = tuple[str, str, int]  # round, member, fold
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to predict: the mean probability of these (round, member) pairs, each averaged over its folds."""
+
+    name: str
+    parts: tuple[tuple[str, str], ...]
+
+
+def list_candidates(member_names: tuple[str, ...]) -> list[Candidate]:
+    """Every member of every round, then the plain means; the names are those of params.candidate_names.
+
+    A mean of one member alone is left out: it is that member.
+    """
+    singles = [Candidate(f"{round_}-{member}", ((round_, member),)) for round_ in ROUNDS for member in member_names]
+    means = [
+        Candidate(f"mean-{round_}", tuple((round_, member) for member in member_names))
+        for round_ in ROUNDS
+        if len(member_names) > 1
+    ]
+    everything = Candidate("mean-all", tuple((round_, member) for round_ in ROUNDS for member in member_names))
+    return [*singles, *means, everything]
+
+
+class Ensemble:
+    """The stored predictions of all models, averaged as candidates ask."""
+
+    def __init__(self, prepared: Prepared, predictions: dict[ModelKey, Predictions], folds: tuple[int, ...]) -> None:
+        """Raises ValueError for predictions of other classes or sizes, or of models that know their judge images."""
+        self.prepared, self.predictions, self.folds = prepared, predictions, folds
+        for (_, _, fold), stored in predictions.items():
+            judge = prepared.named_hashes(prepared.folds[fold].judge)
+            stored.lineage.refuse_judging_on(judge, stored.card.model)
+        self.scored_size = _one([stored.card.scored_size for stored in predictions.values()], "scored sizes")
+        _one([(*stored.card.classes, *prepared.classes.names) for stored in predictions.values()], "classes")
+
+    @property
+    def judge_indices(self) -> list[int]:
+        """Judge images of the trained folds, each once, in order of the image table."""
+        return sorted({index for fold in self.folds for index in self.prepared.folds[fold].judge})
+
+    def label_map(self, candidate: Candidate, index: int) -> np.ndarray:
+        """(height, width) uint8 classes of image `index` at the scored size.
+
+        A held-out image is predicted by the folds that hold it out for judging, any other by all folds.
+        """
+        return self._label_maps([candidate], index)[0]
+
+    def _label_maps(self, candidates: list[Candidate], index: int) -> list[np.ndarray]:
+        entry = self.prepared.entries[index]
+        holding = [fold for fold in self.folds if index in self.prepared.folds[fold].judge]
+        mean: dict[tuple[str, str], np.ndarray] = {}
+        for part in dict.fromkeys(part for candidate in candidates for part in candidate.parts):
+            probs = [
+                self.predictions[(*part, fold)].probs(index, (entry.height, entry.width))
+                for fold in holding or self.folds
+            ]
+            mean[part] = np.mean(probs, axis=0)
+        summed = (sum(mean[part] for part in candidate.parts) for candidate in candidates)
+        return [probs.argmax(-1).astype(np.uint8) for probs in summed]
+
+    def judge_confusions(self, candidates: list[Candidate]) -> dict[str, np.ndarray]:
+        """For each candidate (N, C, C) int64: a confusion matrix for every judge image, at the scored size."""
+        confusions: dict[str, list[np.ndarray]] = {candidate.name: [] for candidate in candidates}
+        for index in tqdm(self.judge_indices, desc="judge", unit="image", disable=None):
+            target = resize_labels(self.prepared.native_target(index), self.scored_size)
+            for candidate, preds in zip(candidates, self._label_maps(candidates, index), strict=True):
+                matrix = confusion_matrix(preds, target, self.prepared.classes.num_classes)
+                confusions[candidate.name].append(matrix)
+        return {name: np.stack(matrices) for name, matrices in confusions.items()}
+
+    def test_label_maps(self, candidate: Candidate) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, label map) of every test image, in the order of the test file."""
+        for index in tqdm(self.prepared.sets["test"], desc="submit", unit="image", disable=None):
+            yield index, self.label_map(candidate, index)
+
+
+def select(rule: str, candidates: list[Candidate], confusions: dict[str, np.ndarray], groups: list[str]) -> dict:
+    """The content of selection.json: what is submitted and why, and how every candidate scored on judge images.
+
+    `rule` is `best` (highest pooled mIoU; the first of equals) or a candidate's name. Differences are paired, against
+    the first member's baseline.
+    """
+    reference = candidates[0].name
+    rows = [_row(candidate, confusions[candidate.name], confusions[reference], groups) for candidate in candidates]
+    if rule == "best":
+        chosen = max(rows, key=lambda row: row["miou"])["name"]
+    elif rule in confusions:
+        chosen = rule
+    else:
+        raise ValueError(f"ensemble.rule: no candidate {rule!r}; with these members there are {', '.join(confusions)}")
+    selection = {
+        "rule": rule,
+        "chosen": chosen,
+        "reference": reference,
+        "judge_images": len(groups),
+        "judge_groups": len(set(groups)),
+        "candidates": rows,
+    }
+    if rule == "best":
+        # the winner's score is flattered by having been chosen on the images that score it
+        optimism = optimism_of_best([confusions[candidate.name] for candidate in candidates], groups)
+        selection |= {"headline": f"chosen as best of {len(rows)} on these images", "optimism": optimism}
+    return selection
+
+
+def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: list[str]) -> dict:
+    interval, comparison = bootstrap_miou(own, groups), compare_miou(own, reference, groups)
+    is_reference = np.array_equal(own, reference) and candidate.parts == (("baseline", candidate.parts[0][1]),)
+    return {
+        "name": candidate.name,
+        "models": ["-".join(part) for part in candidate.parts],
+        "miou": pooled_miou(own),
+        "low": interval.low,
+        "high": interval.high,
+        "per_image_miou": per_image_miou(own),
+        "difference": asdict(comparison) | ({"verdict": "reference"} if is_reference else {}),
+    }
+
+
+def load_predictions(
+    folder: Path, member_names: tuple[str, ...], folds: tuple[int, ...]
+) -> dict[ModelKey, Predictions]:
+    """The stores of all models that params.yaml names, never what merely lies in the folder."""
+    keys = [(round_, member, fold) for round_ in ROUNDS for member in member_names for fold in folds]
+    return {(r, m, f): Predictions(folder / f"{r}-{m}-{f}") for r, m, f in keys}
+
+
+def _one(values: list, what: str) -> object:
+    if len(set(values)) > 1:
+        raise ValueError(f"the predictions have different {what}: {sorted(map(str, set(values)))}; run `dvc repro`")
+    return values[0]

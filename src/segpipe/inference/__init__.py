@@ -1,0 +1,1 @@
+"""Predicting, and the compact store of probabilities that later stages read."""

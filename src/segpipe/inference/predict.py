@@ -1,0 +1,57 @@
+"""Probabilities of one or several models for prepared images, with test-time augmentation."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from segpipe.data.store import PackedArrays
+from segpipe.models.checkpoint import Segmenter
+
+BATCH_SIZE = 16
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def predict_probs(
+    segmenters: Sequence[Segmenter], images: PackedArrays, indices: Sequence[int], *, flips: bool, label: str
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """For each index: (index, mean probabilities (H, W, C) float32, agreement (H, W) bool).
+
+    Probabilities are averaged over the models and, with `flips`, over each image and its mirror image. Agreement
+    says where all models' own answers name the same class. Memory does not grow with the number of images.
+    """
+    device = best_device()
+    segmenters = [segmenter.to(device).eval() for segmenter in segmenters]
+    with tqdm(total=len(indices), desc=label, unit="image", disable=None) as bar:
+        for batch_indices in _batches(images, indices):
+            stacked = np.stack([images[index] for index in batch_indices]).transpose(0, 3, 1, 2)
+            batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
+            each = torch.stack([_view_mean(segmenter, batch, flips=flips) for segmenter in segmenters])
+            preds = each.argmax(2)
+            agreement = (preds == preds[0]).all(0).cpu().numpy()
+            probs = each.mean(0).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            yield from zip(batch_indices, probs, agreement, strict=True)
+            bar.update(len(batch_indices))
+
+
+def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> torch.Tensor:
+    probs = segmenter(batch).float().softmax(1)
+    if flips:
+        mirrored = segmenter(batch.flip(-1)).float().softmax(1).flip(-1)
+        probs = (probs + mirrored) / 2
+    return probs
+
+
+def _batches(images: PackedArrays, indices: Sequence[int]) -> Iterator[list[int]]:
+    """Runs of images of one size: padding one image for another's sake would change its borders."""
+    for _, run in groupby(indices, key=lambda index: tuple(images.shapes[index])):
+        same_size = list(run)
+        for start in range(0, len(same_size), BATCH_SIZE):
+            yield same_size[start : start + BATCH_SIZE]

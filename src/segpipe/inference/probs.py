@@ -1,0 +1,101 @@
+"""Class probabilities as 8 bits, and the one function that brings them to the scored size. Needs no torch."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segpipe.data.lineage import Lineage
+from segpipe.data.resize import nearest_index
+from segpipe.data.store import PackedArrays, PackedWriter
+from segpipe.stage import read_json, write_json
+
+
+def quantise(probs: np.ndarray) -> np.ndarray:
+    """(H, W, C) float probabilities as uint8 of 255ths whose argmax is the same.
+
+    Where rounding makes the winner tie with another class, it is stored one step higher.
+    """
+    stored = np.rint(probs * 255).astype(np.uint8)
+    winner = probs.argmax(-1)[..., None]
+    won = np.take_along_axis(stored, winner, -1)
+    others = stored.copy()
+    np.put_along_axis(others, winner, 0, -1)
+    np.put_along_axis(stored, winner, np.where(others.max(-1, keepdims=True) >= won, won + (won < 255), won), -1)
+    return stored
+
+
+def to_scored_size(probs: np.ndarray, image_size: tuple[int, int], scored_size: tuple[int, int] | None) -> np.ndarray:
+    """(h, w, C) float32 probabilities at the scored size, (height, width); None is the image's own size.
+
+    The map is upsampled to the image's size (bilinear), then sampled by nearest neighbour, as the contest resizes
+    label maps: the argmax at half size is exactly `mask[::2, ::2]` of the argmax at image size.
+    """
+    height, width = image_size
+    if probs.shape[:2] != (height, width):
+        probs = cv2.resize(probs, (width, height), interpolation=cv2.INTER_LINEAR)
+    if scored_size is None or tuple(scored_size) == (height, width):
+        return probs
+    rows, columns = nearest_index(height, scored_size[0]), nearest_index(width, scored_size[1])
+    return np.ascontiguousarray(probs[np.ix_(rows, columns)])
+
+
+@dataclass(frozen=True)
+class PredictionCard:
+    """What a probability store says of itself."""
+
+    model: str
+    classes: list[str]
+    scored_size: tuple[int, int] | None
+    indices: list[int]  # of the image table, in the order of the store
+
+
+class PredictionWriter:
+    """Writes a probability store: each image at the smaller of network and scored size, as 8 bits."""
+
+    def __init__(self, folder: Path, model: str, classes: list[str], scored_size: tuple[int, int] | None) -> None:
+        self.folder, self.scored_size = folder, scored_size
+        self._card = PredictionCard(model, classes, scored_size, [])
+        self._writer = PackedWriter(folder / "probs")
+
+    def __enter__(self) -> "PredictionWriter":
+        self._writer.__enter__()
+        return self
+
+    def add(self, index: int, probs: np.ndarray, image_size: tuple[int, int]) -> None:
+        """Store (h, w, C) float32 probabilities of image `index`, whose own size is `image_size`."""
+        scored = self.scored_size or image_size
+        if scored[0] * scored[1] < probs.shape[0] * probs.shape[1]:
+            probs = to_scored_size(probs, image_size, scored)
+        self._writer.add(quantise(probs))
+        self._card.indices.append(index)
+
+    def finish(self, lineage: Lineage) -> None:
+        """Write the card; call inside the block, after the last image."""
+        write_json(self.folder / "card.json", asdict(self._card) | {"lineage": lineage.to_json()})
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.__exit__(*error)
+
+
+class Predictions:
+    """Reads a probability store; `probs(index, image_size)` is (height, width, C) float32 at the scored size."""
+
+    def __init__(self, folder: Path) -> None:
+        value = read_json(folder / "card.json")
+        self.folder, self.lineage = folder, Lineage.from_json(value.pop("lineage"))
+        value["scored_size"] = tuple(value["scored_size"]) if value["scored_size"] else None
+        self.card = PredictionCard(**value)
+        self._stored = PackedArrays(folder / "probs")
+        self._position = {index: position for position, index in enumerate(self.card.indices)}
+
+    def probs(self, index: int, image_size: tuple[int, int]) -> np.ndarray:
+        """Probabilities of image `index`; KeyError that names the store when it was not predicted."""
+        if index not in self._position:
+            raise KeyError(f"{self.folder}: holds no prediction for image {index} of the image table; run `dvc repro`")
+        stored = self._stored[self._position[index]].astype(np.float32) / 255
+        scored = self.card.scored_size or image_size
+        if stored.shape[:2] == tuple(scored):
+            return stored
+        return to_scored_size(stored, image_size, scored)

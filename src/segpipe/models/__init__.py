@@ -1,0 +1,1 @@
+"""Architectures, and the description that a checkpoint carries to rebuild its model."""

@@ -1,0 +1,137 @@
+"""What the page is about, read from the files that the other stages left; no HTML here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segpipe.data.prepared import Prepared
+from segpipe.ensemble import ROUNDS, Candidate, Ensemble, list_candidates, load_predictions
+from segpipe.params import Params
+from segpipe.pseudo import PseudoLabels
+from segpipe.stage import read_json
+
+# what names things is text, whatever it looks like: a class may be called "NA" or "1.0"
+_TEXT = ("class", "actual", "predicted", "file_name", "group", "image")
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """One model: its score on tune images and how it came about, one row of `history` an epoch."""
+
+    round: str
+    member: str
+    fold: int
+    tune_miou: float
+    history: pd.DataFrame
+
+    @property
+    def chosen_epoch(self) -> float:
+        """The first epoch of highest tune mIoU, as training chooses it; NaN where no score is a number."""
+        known = self.history.dropna(subset="tune_miou")
+        return float(known.loc[known["tune_miou"].idxmax(), "epoch"]) if len(known) else float("nan")
+
+    @property
+    def epochs(self) -> int:
+        """How many were trained; 0 where retraining had no pseudo label and kept the baseline."""
+        return int(self.history["epoch"].max()) if len(self.history) else 0
+
+
+@dataclass(frozen=True)
+class PseudoRun:
+    """The pseudo labels of one fold: share of the pool's pixels kept, tables by class and by image, the labels."""
+
+    fold: int
+    kept: float
+    quality: pd.DataFrame
+    agreement: pd.DataFrame
+    labels: PseudoLabels
+
+
+@dataclass(frozen=True)
+class Run:
+    """All of it; `iou`, `confusion` and `per_image` are those of the chosen candidate on judge images."""
+
+    params: Params
+    prepared: Prepared
+    ensemble: Ensemble
+    chosen: Candidate
+    selection: dict
+    data_check: dict
+    models: list[ModelRun]
+    pseudo: list[PseudoRun]
+    iou: pd.DataFrame
+    confusion: np.ndarray
+    per_image: pd.DataFrame
+
+    @property
+    def headline(self) -> dict:
+        """The chosen candidate's row of selection.json."""
+        return next(row for row in self.selection["candidates"] if row["name"] == self.chosen.name)
+
+
+def gather(
+    params: Params,
+    *,
+    prepared_folder: Path,
+    predictions_folder: Path,
+    pseudo_folder: Path,
+    submission_folder: Path,
+    metrics_folder: Path,
+    plots_folder: Path,
+) -> Run:
+    """Read everything that params names, never what merely lies in the folders."""
+    prepared = Prepared(prepared_folder, judge=True)
+    folds, members = params.split.train_folds, params.member_names
+    ensemble = Ensemble(prepared, load_predictions(predictions_folder, members, folds), folds)
+    selection = read_json(submission_folder / "selection.json")
+    chosen = next((c for c in list_candidates(members) if c.name == selection["chosen"]), None)
+    if chosen is None:
+        raise ValueError(
+            f"{submission_folder / 'selection.json'}: chose {selection['chosen']!r}, which params.yaml does not know "
+            f"(its members: {', '.join(members)}); run `dvc repro`"
+        )
+    num_classes = prepared.classes.num_classes
+    confusion = read_csv(plots_folder / "ensemble" / "confusion.csv")["pixels"].to_numpy()
+    return Run(
+        params=params,
+        prepared=prepared,
+        ensemble=ensemble,
+        chosen=chosen,
+        selection=selection,
+        data_check=read_json(prepared_folder / "data_check.json"),
+        models=[
+            _read_model(round_, member, fold, metrics_folder, plots_folder)
+            for member in members
+            for fold in folds
+            for round_ in ROUNDS
+        ],
+        pseudo=[_read_pseudo(fold, pseudo_folder, metrics_folder, plots_folder) for fold in folds],
+        iou=read_csv(plots_folder / "ensemble" / "iou.csv"),
+        confusion=confusion.reshape(num_classes, num_classes),
+        per_image=read_csv(plots_folder / "ensemble" / "per_image.csv"),
+    )
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table of `plots/`: names as text, empty cells as NaN; raises FileNotFoundError that says what makes it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; `dvc repro` makes it")
+    return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
+
+
+def _read_model(round_: str, member: str, fold: int, metrics: Path, plots: Path) -> ModelRun:
+    key = f"{member}-{fold}"
+    miou = read_json(metrics / round_ / f"{key}.json")["miou"]
+    return ModelRun(round_, member, fold, miou, read_csv(plots / round_ / key / "history.csv"))
+
+
+def _read_pseudo(fold: int, pseudo: Path, metrics: Path, plots: Path) -> PseudoRun:
+    return PseudoRun(
+        fold,
+        read_json(metrics / "pseudo_label" / f"{fold}.json")["kept"],
+        read_csv(plots / "pseudo_label" / str(fold) / "quality.csv"),
+        read_csv(plots / "pseudo_label" / str(fold) / "agreement.csv"),
+        PseudoLabels(pseudo / str(fold)),
+    )

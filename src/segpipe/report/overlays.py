@@ -1,0 +1,121 @@
+"""Pictures for the page: an image, label maps laid over it, what a prediction got wrong; as data URIs.
+
+Labels are drawn over a grey copy of the image. The background, which usually covers most of it, stays grey; pixels
+without a label are hatched.
+"""
+
+import base64
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from segpipe.data.resize import resize_labels
+from segpipe.labels import IGNORE_INDEX, ClassTable
+from segpipe.report.markup import Markup, join, percent, tag
+
+MAX_SIDE = 256  # pixels of the longer side
+JPEG_QUALITY = 85
+# kinds of mistakes: dark blue, bright yellow and magenta differ in brightness too
+MISSED, FALSE_ALARM, CONFUSED = (0, 90, 181), (255, 194, 10), (212, 17, 118)
+MISTAKES = ((MISSED, "object missed"), (FALSE_ALARM, "background called an object"), (CONFUSED, "wrong class"))
+
+
+def shown_size(native: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) that keeps the proportions of `native` and fits the page; nothing grows."""
+    factor = min(1.0, MAX_SIDE / max(native))
+    return max(1, round(native[0] * factor)), max(1, round(native[1] * factor))
+
+
+def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 at `size` = (height, width), smooth either way."""
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def background_index(classes: ClassTable) -> int | None:
+    """The class that no annotation names, if there is one."""
+    return classes.category_ids.index(None) if None in classes.category_ids else None
+
+
+def label_overlay(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.ndarray:
+    """(H, W, 3) uint8: class colours over the grey image; `labels` (any size) may hold IGNORE_INDEX."""
+    labels = resize_labels(labels, image.shape[:2])
+    palette = np.zeros((256, 3), np.float32)
+    palette[: classes.num_classes] = classes.colors
+    grey = _grey(image)
+    colored = 0.35 * grey + 0.65 * palette[labels]
+    background = background_index(classes)
+    if background is not None:
+        colored = np.where((labels == background)[..., None], 0.85 * grey, colored)
+    ignored = (labels == IGNORE_INDEX)[..., None]
+    return _rounded(np.where(ignored, 0.5 * grey + 0.5 * _hatch(labels.shape), colored))
+
+
+def mistakes_overlay(image: np.ndarray, target: np.ndarray, preds: np.ndarray, classes: ClassTable) -> np.ndarray:
+    """(H, W, 3) uint8: the image pale and grey, wrong pixels coloured by kind, pixels without truth hatched."""
+    target, preds = resize_labels(target, image.shape[:2]), resize_labels(preds, image.shape[:2])
+    drawn = 0.35 * _grey(image) + 0.65 * 235
+    background, wrong = background_index(classes), target != preds
+    missed = wrong & (preds == background) if background is not None else np.zeros_like(wrong)
+    false_alarm = wrong & (target == background) if background is not None else np.zeros_like(wrong)
+    kinds = ((MISSED, missed), (FALSE_ALARM, false_alarm), (CONFUSED, wrong & ~missed & ~false_alarm))
+    for color, mask in kinds:
+        drawn[mask] = color
+    ignored = target == IGNORE_INDEX
+    drawn[ignored] = _hatch(target.shape)[ignored]
+    return _rounded(drawn)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None].repeat(3, axis=2)
+
+
+def _hatch(shape: tuple[int, ...]) -> np.ndarray:
+    rows, columns = np.indices(shape[:2])
+    light = ((rows + columns) // 4 % 2 == 0)[..., None]
+    return np.where(light, np.float32(225), np.float32(120)).repeat(3, axis=2)
+
+
+def _rounded(image: np.ndarray) -> np.ndarray:
+    return np.rint(image).clip(0, 255).astype(np.uint8)
+
+
+def jpeg_uri(image: np.ndarray) -> str:
+    """`data:image/jpeg;base64,...` of (H, W, 3) uint8 RGB."""
+    done, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    assert done
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a row: what it shows, in words for those who do not see it too."""
+
+    title: str
+    image: np.ndarray
+    alt: str
+
+
+def figure(panels: list[Panel], caption: Markup) -> Markup:
+    """Panels side by side above their caption."""
+    boxes = []
+    for panel in panels:
+        height, width = panel.image.shape[:2]
+        picture = tag("img", src=jpeg_uri(panel.image), alt=panel.alt, width=width, height=height)
+        boxes.append(tag("div", tag("span", panel.title) + picture))
+    return tag("figure", tag("div", join(boxes), class_="panels") + tag("figcaption", caption))
+
+
+def named_shares(labels: np.ndarray, classes: ClassTable, most: int = 4) -> str:
+    """`Paper 12.0 %, Glass 3.1 %`: the largest classes of a label map but the background, as plain text."""
+    counts = np.bincount(labels.ravel(), minlength=256)[: classes.num_classes]
+    background = background_index(classes)
+    total = max(int(labels.size), 1)
+    order = [index for index in np.argsort(-counts, kind="stable") if counts[index] and index != background]
+    named = [f"{classes.names[index]} {percent(counts[index] / total)}" for index in order[:most]]
+    if len(order) > most:
+        named.append(f"{len(order) - most} more")
+    return ", ".join(named) or ("nothing but background" if counts.any() else "no label")

@@ -1,0 +1,98 @@
+"""The report: what a run gave, on one self-contained HTML page.
+
+Equal inputs give equal bytes: nothing that varies between identical runs (times, commit ids, versions) stands in it.
+"""
+
+from pathlib import Path
+
+from segpipe.params import Params
+from segpipe.report.gallery import judge_images, pseudo_labels, test_images
+from segpipe.report.gather import Run, gather
+from segpipe.report.inputs import data, parameters
+from segpipe.report.markup import Markup, count, fixed, join, tag
+from segpipe.report.scores import candidates, classes, headline
+from segpipe.report.style import style_sheet
+from segpipe.report.training import learning_curves, models
+
+# the page asks for nothing and runs nothing, whatever a class or file may be called
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+CONTENTS = (
+    ("candidates", "Candidates", candidates),
+    ("models", "Models", models),
+    ("curves", "Learning curves", learning_curves),
+    ("classes", "Classes", classes),
+    ("judge-images", "Judge images", judge_images),
+    ("test-images", "Test images", test_images),
+    ("pseudo-labels", "Pseudo labels", pseudo_labels),
+    ("data", "Data", data),
+    ("parameters", "Parameters", parameters),
+)
+
+
+def write_report(
+    params: Params,
+    *,
+    prepared_folder: Path,
+    predictions_folder: Path,
+    pseudo_folder: Path,
+    submission_folder: Path,
+    metrics_folder: Path,
+    plots_folder: Path,
+    out: Path,
+) -> None:
+    """Write `out`/index.html from what the other stages left; raises FileNotFoundError that names what is missing."""
+    run = gather(
+        params,
+        prepared_folder=prepared_folder,
+        predictions_folder=predictions_folder,
+        pseudo_folder=pseudo_folder,
+        submission_folder=submission_folder,
+        metrics_folder=metrics_folder,
+        plots_folder=plots_folder,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "index.html").write_text(page(run), encoding="utf-8", newline="\n")
+
+
+def page(run: Run) -> str:
+    """The whole document."""
+    title = f"Segmentation report: {fixed(run.headline['miou'])} mIoU"
+    head = [
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Markup(style_sheet())),
+    ]
+    main = tag("main", join([_summary(run), *(part(run) for _, _, part in CONTENTS)]), id="main")
+    inside = tag("div", _top(run) + main + _footer(), class_="page")
+    body = tag("a", "Skip to the results", href="#main", class_="skip") + inside
+    html = tag("html", tag("head", join(head)) + Markup("\n") + tag("body", body), lang="en")
+    return f"<!doctype html>\n{html}\n"
+
+
+def _top(run: Run) -> Markup:
+    members = count(len(run.params.member_names), "member")
+    lead = (
+        f"What the pipeline made of {count(len(run.prepared.sets['labeled']), 'labelled image')} and "
+        f"{count(len(run.prepared.pool()), 'image')} to pseudo-label, with {members} on "
+        f"{count(len(run.params.split.train_folds), 'fold')}: a submission for "
+        f"{count(len(run.prepared.sets['test']), 'test image')} in {run.prepared.classes.num_classes} classes."
+    )
+    return tag("header", tag("h1", "Segmentation report") + tag("p", lead, class_="lead"))
+
+
+def _summary(run: Run) -> Markup:
+    links = (tag("li", tag("a", title, href=f"#{identity}")) for identity, title, _ in CONTENTS)
+    navigation = tag("nav", tag("ul", join(links)), aria_label="Contents")
+    return headline(run) + navigation
+
+
+def _footer() -> Markup:
+    text = (
+        "Written by the report stage of segpipe from the files of metrics/, plots/ and data/; the same inputs give the "
+        "same page. mIoU: mean over classes of intersection over union, from 0 to 1."
+    )
+    return tag("footer", tag("p", text))

@@ -1,0 +1,37 @@
+"""Small tables for `dvc plots` and the report, the same columns wherever they are written."""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segpipe.metrics import bootstrap_iou
+
+
+def write_iou(confusions: np.ndarray, groups: Sequence[Hashable], names: Sequence[str], path: Path) -> None:
+    """One row a class: class, iou, low, high (95 % over groups); an absent class has empty cells.
+
+    `confusions` is (N, C, C), one matrix an image, `groups` its scenes.
+    """
+    intervals = bootstrap_iou(confusions, groups)
+    rows = [
+        {"class": name, "iou": interval.value, "low": interval.low, "high": interval.high}
+        for name, interval in zip(names, intervals, strict=True)
+    ]
+    _write(rows, path)
+
+
+def write_confusion(confusion: np.ndarray, names: Sequence[str], path: Path) -> None:
+    """One row for each pair of classes: actual, predicted, pixels. `confusion` is (C, C), rows = truth."""
+    rows = [
+        {"actual": actual, "predicted": predicted, "pixels": int(confusion[i, j])}
+        for i, actual in enumerate(names)
+        for j, predicted in enumerate(names)
+    ]
+    _write(rows, path)
+
+
+def _write(rows: list[dict], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)

@@ -1,0 +1,1 @@
+"""Fitting a model: optimisers and schedules, the loop, and who listens."""

@@ -1,0 +1,177 @@
+"""One member of one fold, from prepared data to a finished model folder: the baseline, and its retraining."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from segpipe.data.augment import Augment
+from segpipe.data.dataset import EpochBatches, Part, Sample, make_loader
+from segpipe.data.lineage import Lineage
+from segpipe.data.prepared import Prepared
+from segpipe.data.store import PackedArrays
+from segpipe.losses import build_loss
+from segpipe.metrics import pooled_miou
+from segpipe.models.build import architecture, load_encoder_weights
+from segpipe.models.checkpoint import (
+    STAGES_OF_TRAINING,
+    ModelCard,
+    Segmenter,
+    load_weights,
+    new_segmenter,
+    normalisation,
+    read_card,
+    write_card,
+)
+from segpipe.params import MemberParams
+from segpipe.pseudo import PseudoLabels
+from segpipe.tables import write_confusion, write_iou
+from segpipe.training.engine import start_engine
+from segpipe.training.loop import Fitted, Tune, evaluate, fit
+from segpipe.training.tracking import Tracker
+
+Round = Literal["baseline", "retrain"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only."""
+
+    round: Round
+    params: MemberParams
+    prepared: Prepared
+    fold: int
+    scored_size: tuple[int, int] | None
+    out: Path
+    pseudo: PseudoLabels | None = None
+    baseline: Path | None = None
+
+    @property
+    def tune(self) -> Tune:
+        """The images that choose the epoch."""
+        return Tune(self.prepared, self.prepared.folds[self.fold].tune, self.scored_size)
+
+    @property
+    def epochs(self) -> int:
+        """Of this round."""
+        return self.params.train.epochs if self.round == "baseline" else self.params.retrain.epochs
+
+
+def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
+    """Train, write the model folder and the plots; return the best pooled mIoU on the fold's tune images.
+
+    Raises ValueError, before any training, for names that no library knows and for labels that come from a teacher
+    which saw this fold's held-out images.
+    """
+    description = architecture(job.params.model, job.prepared.classes.num_classes)
+    fabric = start_engine(job.params.train, job.params.seed)
+    parts = _parts(job)
+    lineage = _lineage(job)
+    if job.round == "retrain" and len(parts) == 1:
+        print("retrain: no pseudo label was kept, so the baseline stays as it is", flush=True)
+        card, fitted = _keep_baseline(job)
+    else:
+        segmenter = new_segmenter(description)
+        _initialise(segmenter, job)
+        batches = EpochBatches(parts, job.params.seed)
+        fitted = fit(
+            fabric,
+            segmenter,
+            make_loader(parts, batches, job.params.train.workers),
+            build_loss(job.params.loss),
+            job.tune,
+            job.params,
+            epochs=job.epochs,
+            pseudo_weight=job.params.retrain.pseudo_weight,
+            out=job.out,
+            listen=tracker.log,
+        )
+        mean, std = normalisation(description["encoder"])
+        parents = [str(path) for path in (job.baseline, job.pseudo and job.pseudo.folder) if path]
+        card = ModelCard(
+            architecture=description,
+            image_size=job.prepared.image_size,
+            mean=mean,
+            std=std,
+            classes=job.prepared.classes,
+            lineage=lineage,
+            parents=parents,
+            chosen_epoch=fitted.best_epoch,
+        )
+    write_card(card, job.out)
+    _write_plots(fitted, job, plots)
+    return pooled_miou(fitted.confusions)
+
+
+def _parts(job: Job) -> list[Part]:
+    """Labelled images, and beside them the pseudo-labelled ones where there are any."""
+    prepared, params = job.prepared, job.params
+    train = prepared.folds[job.fold].train
+    labeled = Part(
+        prepared.images,
+        PackedArrays(prepared.path / "targets"),
+        [Sample(index, index) for index in train],
+        Augment(params.augment.train, params.seed, "augment.train"),
+        params.train.batch_size,
+    )
+    per_batch = round(params.train.batch_size * params.retrain.ratio)
+    if job.pseudo is None or not job.pseudo.indices or per_batch == 0:
+        return [labeled]
+    pseudo = Part(
+        prepared.images,
+        job.pseudo.labels,
+        [Sample(index, position) for position, index in enumerate(job.pseudo.indices)],
+        Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
+        per_batch,
+    )
+    return [labeled, pseudo]
+
+
+def _lineage(job: Job) -> Lineage:
+    """What the model will have seen; refuses parents that know this fold's held-out images."""
+    prepared, fold = job.prepared, job.prepared.folds[job.fold]
+    lineage = Lineage(frozenset(prepared.hashes(fold.train)), frozenset(prepared.hashes(fold.tune)))
+    parents: list[tuple[str, Lineage]] = []
+    if job.pseudo is not None:
+        parents.append((str(job.pseudo.folder), job.pseudo.lineage))
+    if job.baseline is not None and job.params.retrain.init == "baseline":
+        parents.append((str(job.baseline), read_card(job.baseline).lineage))
+    for who, parent in [("its own training images", lineage), *parents]:
+        parent.refuse_tuning_on(prepared.named_hashes(fold.tune), who)
+        parent.refuse_judging_on(prepared.named_hashes(fold.judge), who)
+        lineage |= parent
+    return lineage
+
+
+def _initialise(segmenter: Segmenter, job: Job) -> None:
+    load_encoder_weights(segmenter.network, job.params.model)
+    if job.round == "retrain" and job.params.retrain.init == "baseline":
+        assert job.baseline is not None
+        load_weights(segmenter, job.baseline / "model.safetensors")
+
+
+def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
+    """The baseline's weights as this round's model, scored again so that every file of a model is there."""
+    assert job.baseline is not None
+    job.out.mkdir(parents=True, exist_ok=True)
+    for name in ("model", *STAGES_OF_TRAINING):
+        shutil.copyfile(job.baseline / f"{name}.safetensors", job.out / f"{name}.safetensors")
+    card = read_card(job.baseline)
+    segmenter = Segmenter(card.architecture, card.mean, card.std)
+    load_weights(segmenter, job.out / "model.safetensors")
+    confusions = evaluate(segmenter, job.tune)
+    row = {"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": pooled_miou(confusions)}
+    return card, Fitted([row], card.chosen_epoch, confusions)
+
+
+def _write_plots(fitted: Fitted, job: Job, plots: Path) -> None:
+    plots.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(fitted.history).to_csv(plots / "history.csv", index=False)
+    entries = [job.prepared.entries[index] for index in job.tune.indices]
+    groups = [entry.group for entry in entries]
+    names = job.prepared.classes.names
+    write_iou(fitted.confusions, groups, names, plots / "iou.csv")
+    write_confusion(np.sum(fitted.confusions, axis=0), names, plots / "confusion.csv")

@@ -1,0 +1,134 @@
+"""What dvc.yaml must list and cannot compute: every module a stage imports, every model an aggregating stage reads.
+
+DVC has no "all of a matrix" as a dependency, so those lists follow from params.yaml and the imports. `segpipe wire`
+writes them; a test holds them equal; aggregating stages refuse to run when they are not.
+"""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from segpipe.params import Params
+
+PIPELINE = Path("dvc.yaml")
+ROUNDS = ("baseline", "retrain")
+CODE = ("stages/", "src/")
+
+
+def member_deps(params: Params) -> dict[str, list[str]]:
+    """For each aggregating stage the outputs of other stages that it reads, one for each member, round and fold."""
+    members, folds = params.member_names, params.split.train_folds
+    models = [f"{member}-{fold}" for member in members for fold in folds]
+    predictions = [f"data/predictions/{round_}-{model}" for round_ in ROUNDS for model in models]
+    report = ["data/submission", *predictions]
+    report += [f"metrics/{round_}/{model}.json" for round_ in ROUNDS for model in models]
+    report += [f"plots/{round_}/{model}" for round_ in ROUNDS for model in models]
+    for fold in folds:
+        report += [f"data/pseudo/{fold}", f"metrics/pseudo_label/{fold}.json", f"plots/pseudo_label/{fold}"]
+    report += ["metrics/ensemble.json", "plots/ensemble"]
+    return {
+        "teach": ["data/prepared", *(f"data/models/baseline/{member}-${{item.fold}}" for member in members)],
+        "ensemble": ["data/prepared", *predictions],
+        "report": ["data/prepared", *report],
+    }
+
+
+def plots(params: Params) -> list[dict[str, Any]]:
+    """The top-level `plots:` of dvc.yaml, which knows no matrix."""
+    histories = [
+        f"plots/{round_}/{member}-{fold}/history.csv"
+        for round_ in ROUNDS
+        for member in params.member_names
+        for fold in params.split.train_folds
+    ]
+    curves = [("mIoU on tune images", "tune_miou"), ("Training loss", "train_loss"), ("Learning rate", "lr")]
+    lines = [{title: {"x": "epoch", "y": dict.fromkeys(histories, column)}} for title, column in curves]
+    bars = {"template": "bar_horizontal", "x": "iou", "y": {"plots/ensemble/iou.csv": "class"}, "x_label": "IoU"}
+    return [*lines, {"IoU per class of the submission on judge images": bars}]
+
+
+def code_deps(script: Path, source: Path = Path("src")) -> list[str]:
+    """The script and every segpipe module it imports, directly or through others, as sorted paths.
+
+    params is exempt: it holds no defaults, so what it decides stands in params.yaml. Packages' own `__init__.py`
+    hold no code (a test says so).
+    """
+    found: set[Path] = set()
+    queue = [script]
+    while queue:
+        path = queue.pop()
+        if path in found:
+            continue
+        found.add(path)
+        queue += [module for name in _imports(path) if (module := _module_file(name, source)) is not None]
+    listed = {path.as_posix() for path in found if path.name != "__init__.py" and not _is_params(path)}
+    return [script.as_posix(), *sorted(listed - {script.as_posix()})]
+
+
+def _is_params(path: Path) -> bool:
+    return "params" in (path.stem, path.parent.name)
+
+
+def _imports(path: Path) -> set[str]:
+    """Dotted names of segpipe modules that a file imports anywhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.split(".")[0] == "segpipe"}
+
+
+def _module_file(name: str, source: Path) -> Path | None:
+    path = source.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def wire(params: Params, path: Path = PIPELINE) -> list[str]:
+    """Rewrite the lists in dvc.yaml, keeping its comments; return the names of what changed (stages, "plots")."""
+    round_trip = YAML()
+    round_trip.width, round_trip.preserve_quotes = 4096, True
+    pipeline = round_trip.load(path.read_text(encoding="utf-8"))
+    changed = []
+    for stage, deps in expected_deps(params, pipeline, path.parent).items():
+        if pipeline["stages"][stage]["deps"] != deps:
+            pipeline["stages"][stage]["deps"] = deps
+            changed.append(stage)
+    if pipeline.get("plots") != plots(params):
+        pipeline["plots"] = plots(params)
+        changed.append("plots")
+    if changed:
+        with path.open("w", encoding="utf-8") as file:
+            round_trip.dump(pipeline, file)
+    return changed
+
+
+def expected_deps(params: Params, pipeline: dict, root: Path = Path()) -> dict[str, list[str]]:
+    """For each stage of the parsed dvc.yaml the deps it should list: code, then data.
+
+    The data of a stage that is no aggregator are kept as they are written.
+    """
+    aggregated, expected = member_deps(params), {}
+    for name, stage in pipeline["stages"].items():
+        script = next(word for word in stage["cmd"].split() if word.startswith("stages/"))
+        code = [Path(dep).relative_to(root).as_posix() for dep in code_deps(root / script, root / "src")]
+        data = aggregated.get(name) or [dep for dep in stage["deps"] if not dep.startswith(CODE)]
+        expected[name] = [*code, *data]
+    return expected
+
+
+def check_wired(params: Params, path: Path = PIPELINE) -> None:
+    """Raise RuntimeError unless the aggregating stages of dvc.yaml list just what params.yaml asks for."""
+    pipeline = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for stage, deps in member_deps(params).items():
+        found = [dep for dep in pipeline["stages"][stage]["deps"] if not dep.startswith(CODE)]
+        if found != deps:
+            missing, extra = sorted(set(deps) - set(found)), sorted(set(found) - set(deps))
+            raise RuntimeError(
+                f"dvc.yaml: stage {stage} does not fit member_names and split.train_folds of params.yaml "
+                f"(missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
+            )

@@ -1,0 +1,39 @@
+"""Predict held-out judge images and test images with one model; store probabilities compactly."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from segpipe.data.prepared import Prepared
+from segpipe.inference.predict import predict_probs
+from segpipe.inference.probs import PredictionWriter
+from segpipe.models.checkpoint import load_segmenter
+from segpipe.stage import open_stage
+
+
+def main() -> None:
+    """One model folder in, one probability store out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--prepared", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    params = open_stage(__file__)
+    torch.set_num_threads(params.train.threads)
+    prepared = Prepared(arguments.prepared, fold=arguments.fold)
+    segmenter, card = load_segmenter(arguments.model)
+    indices = [*prepared.folds[arguments.fold].judge, *prepared.sets["test"]]
+    with PredictionWriter(
+        arguments.out, str(arguments.model), list(card.classes.names), params.submission.size
+    ) as writer:
+        flips = params.predict.flips
+        for index, probs, _ in predict_probs([segmenter], prepared.images, indices, flips=flips, label="predict"):
+            entry = prepared.entries[index]
+            writer.add(index, probs, (entry.height, entry.width))
+        writer.finish(card.lineage)
+
+
+if __name__ == "__main__":
+    main()

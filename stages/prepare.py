@@ -1,0 +1,20 @@
+"""Check, rasterise, resize and pack the data set; draw the folds."""
+
+import argparse
+from pathlib import Path
+
+from segpipe.data.prepare import prepare
+from segpipe.stage import open_stage
+
+
+def main() -> None:
+    """Sections `data` and `split` in, the prepared folder out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    params = open_stage(__file__)
+    prepare(params.data, params.split, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Train one member of one fold: its baseline, or its retraining on labelled and pseudo-labelled images."""
+
+import argparse
+import os
+from pathlib import Path
+
+from segpipe.data.prepared import Prepared
+from segpipe.pseudo import PseudoLabels
+from segpipe.stage import open_stage, write_json
+from segpipe.training.member import Job, train_member
+from segpipe.training.tracking import Tracker
+
+
+def main() -> None:
+    """Prepared data (for `retrain` also pseudo labels and the baseline) in; a model folder, score and plots out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--round", choices=("baseline", "retrain"), required=True)
+    parser.add_argument("--member", required=True)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--prepared", type=Path, required=True)
+    parser.add_argument("--pseudo", type=Path)
+    parser.add_argument("--baseline", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--plots", type=Path, required=True)
+    arguments = parser.parse_args()
+    params = open_stage(__file__)
+    member = params.member(arguments.member)
+    job = Job(
+        round=arguments.round,
+        params=member,
+        prepared=Prepared(arguments.prepared, fold=arguments.fold),
+        fold=arguments.fold,
+        scored_size=params.submission.size,
+        out=arguments.out,
+        pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
+        baseline=arguments.baseline,
+    )
+    tracker = Tracker(params.tracking, os.environ.get("DVC_STAGE", arguments.out.name), member.model_dump(mode="json"))
+    miou = train_member(job, arguments.plots, tracker)
+    tracker.finish()
+    write_json(arguments.metrics, {"miou": miou})
+
+
+if __name__ == "__main__":
+    main()
