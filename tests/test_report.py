@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from segpipe.metrics import mean_iou
 from segpipe.params import Params, check_params
 from segpipe.pseudo import make_pseudo_labels
 from segpipe.report.charts import Axis, Line, confusion_table, line_chart, range_row, ticks
+from segpipe.report.inputs import NOT_SHOWN, SHOWN
 from segpipe.report.markup import Markup, fixed, join, percent, signed, table, tag
 from segpipe.report.overlays import CONFUSED, FALSE_ALARM, MISSED, label_overlay, mistakes_overlay, shown_size
 from segpipe.report.page import write_report
@@ -171,7 +173,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -200,7 +202,7 @@ def test_the_page_is_a_well_formed_document(html, elements):
 
 def test_the_headline_and_every_candidate_and_model_are_there(html, run_folder):
     for name in ("baseline-main", "retrain-second", "mean-all"):
-        assert f'<th scope="row" class="text">{name}</th>' in html
+        assert f'<th scope="row" class="text"><span class="word">{name}</span></th>' in html
     assert "chosen as best of 7 on these images" in html
     assert "baseline kept" in html  # the model whose retraining had nothing to learn from
     assert len(html.encode()) < 1_500_000
@@ -250,7 +252,7 @@ def test_pictures_and_charts_say_what_they_show(elements):
 def test_headings_go_down_one_level_at_a_time(elements):
     levels = [int(name[1]) for name, _ in elements.found if re.fullmatch(r"h[1-6]", name)]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_several_folds_have_one_row_a_model_and_nothing_kept_is_said(tmp_path):
@@ -275,6 +277,16 @@ def test_a_missing_file_is_named(run_folder, tmp_path):
         write_report(params, **folders, out=tmp_path)
 
 
+def test_every_section_of_the_parameters_is_shown_or_left_out_on_purpose(html):
+    assert sorted((*SHOWN, *NOT_SHOWN)) == sorted(Params.model_fields)
+    parameters = html[html.index('id="parameters"') :]
+    for section in ("Top level", "data", "members"):
+        assert f"<caption>{section}</caption>" in parameters
+    for key in ("root", "dropout.<wbr>encoder", "second.<wbr>seed"):
+        assert f"<code>{key}</code>" in parameters
+    assert "<caption>sample</caption>" not in parameters and "<caption>tracking</caption>" not in parameters
+
+
 def test_text_is_escaped_unless_it_is_markup():
     assert tag("b", "<i>") == "<b>&lt;i&gt;</b>"
     assert tag("b", Markup("<i>")) == "<b><i></b>"
@@ -286,16 +298,24 @@ def test_text_is_escaped_unless_it_is_markup():
 
 def test_numbers_are_written_for_people():
     assert [fixed(0.12345), fixed(-0.5, 1), fixed(float("nan"))] == ["0.123", "−0.5", "–"]
-    assert [signed(0.0123), signed(-0.01, 2)] == ["+0.012", "−0.01"]
+    assert [signed(x) for x in (0.0123, -0.01, 0.0, -0.0001, float("nan"))] == [
+        "+0.012",
+        "−0.010",
+        "0.000",
+        "0.000",
+        "–",
+    ]
     assert [percent(x) for x in (0.5, 0.00001, 0.0, float("nan"))] == ["50.0\xa0%", "<0.1\xa0%", "0.0\xa0%", "–"]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.31, 0.52, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55]), (3, 3, [1, 2, 3, 4, 5])],
-)
-def test_ticks_are_round_and_hold_the_range(low, high, expected):
-    assert ticks(low, high) == expected or (ticks(low, high)[0] <= low and ticks(low, high)[-1] >= high)
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.31, 0.52), (3, 3), (-0.2, 17), (1e-4, 9e-4)])
+def test_ticks_hold_the_range(low, high):
+    marks = ticks(low, high)
+    assert marks[0] <= low <= high <= marks[-1] and 3 <= len(marks) <= 8
+
+
+def test_ticks_are_round():
+    assert ticks(0, 0.93) == [0, 0.2, 0.4, 0.6, 0.8, 1]
 
 
 def test_a_line_chart_leaves_out_what_is_not_finite():
@@ -304,6 +324,12 @@ def test_a_line_chart_leaves_out_what_is_not_finite():
     assert chart.count("<circle") == 1 and "nan" not in chart and "inf" not in chart
     empty = line_chart("Score", [replace(line, ys=[float("nan")] * 3)], "two")
     assert "No values were recorded" in empty
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_a_line_chart_of_one_epoch_shows_its_mark_in_the_middle(epoch):
+    chart = line_chart("Score", [Line("a", [epoch], [0.25], epoch)], "one")
+    assert chart.count("<circle") == 1 and f">{epoch}</text>" in chart
 
 
 def test_a_range_without_a_value_draws_nothing():
@@ -331,6 +357,13 @@ def test_mistakes_are_told_apart():
     drawn = mistakes_overlay(image, target, preds, CLASSES)[0].tolist()
     assert drawn[:3] == [list(MISSED), list(FALSE_ALARM), list(CONFUSED)]
     assert drawn[3] in ([225] * 3, [120] * 3)  # hatched: no truth, no mistake
+
+
+def test_without_a_background_every_mistake_is_a_wrong_class():
+    classes = ClassTable(("A", "B"), (1, 2), distinct_colors(2, background=False))
+    target, preds = np.array([[0, 1, 0]], np.uint8), np.array([[1, 0, 0]], np.uint8)
+    drawn = mistakes_overlay(np.zeros((1, 3, 3), np.uint8), target, preds, classes)[0].tolist()
+    assert drawn[:2] == [list(CONFUSED)] * 2 and drawn[2] == [153] * 3
 
 
 def test_the_background_stays_grey_under_labels():

@@ -1,6 +1,8 @@
 """`segpipe ...`: what is not a stage."""
 
 
+from typing import Annotated
+
 import typer
 
 from segpipe.params import load_params
@@ -20,6 +22,19 @@ def wire() -> None:
 
     changed = rewrite(load_params())
     typer.echo(f"dvc.yaml: rewrote {', '.join(changed)}" if changed else "dvc.yaml: already fits params.yaml")
+
+
+@app.command()
+def recipe(name: Annotated[str | None, typer.Argument(help="its name; none lists what there is")] = None) -> None:
+    """Lay a ready parameter set of recipes/ over params.yaml, show each change, and wire dvc.yaml."""
+    from segpipe.recipe import apply_recipe, list_recipes
+
+    if name is None:
+        typer.echo("recipes: " + ", ".join(list_recipes()))
+        return
+    changes = apply_recipe(name)
+    typer.echo("\n".join(changes) or f"params.yaml: already as recipes/{name}.yaml says")
+    wire()
 
 
 @app.command()

@@ -56,7 +56,7 @@ class Ensemble:
             judge = prepared.named_hashes(prepared.folds[fold].judge)
             stored.lineage.refuse_judging_on(judge, stored.card.model)
         self.scored_size = _one([stored.card.scored_size for stored in predictions.values()], "scored sizes")
-        _one([(*stored.card.classes, *prepared.classes.names) for stored in predictions.values()], "classes")
+        _one([prepared.classes.names, *(tuple(stored.card.classes) for stored in predictions.values())], "classes")
 
     @property
     def judge_indices(self) -> list[int]:
@@ -107,6 +107,7 @@ def select(rule: str, candidates: list[Candidate], confusions: dict[str, np.ndar
     """
     reference = candidates[0].name
     rows = [_row(candidate, confusions[candidate.name], confusions[reference], groups) for candidate in candidates]
+    rows[0]["difference"]["verdict"] = "reference"
     if rule == "best":
         chosen = max(rows, key=lambda row: row["miou"])["name"]
     elif rule in confusions:
@@ -130,7 +131,6 @@ def select(rule: str, candidates: list[Candidate], confusions: dict[str, np.ndar
 
 def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: list[str]) -> dict:
     interval, comparison = bootstrap_miou(own, groups), compare_miou(own, reference, groups)
-    is_reference = np.array_equal(own, reference) and candidate.parts == (("baseline", candidate.parts[0][1]),)
     return {
         "name": candidate.name,
         "models": ["-".join(part) for part in candidate.parts],
@@ -138,7 +138,7 @@ def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: l
         "low": interval.low,
         "high": interval.high,
         "per_image_miou": per_image_miou(own),
-        "difference": asdict(comparison) | ({"verdict": "reference"} if is_reference else {}),
+        "difference": asdict(comparison),
     }
 
 

@@ -28,7 +28,7 @@ OVERRIDABLE = ("seed", "model", "loss", "optimizer", "scheduler", "augment", "tr
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 def _as_tuple(value: object) -> object:
@@ -47,7 +47,7 @@ Transforms = Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(_as_tup
 class Section(BaseModel):
     """A part of params.yaml: immutable, no unknown key, no silent conversion (an int may stand for a float)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SampleParams(Section):
@@ -116,6 +116,7 @@ class ModelParams(Section):
     encoder_weights: str | None
     output_stride: Literal[8, 16, 32]
     atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    decoder_channels: Positive
     dropout: DropoutParams
 
 
@@ -172,6 +173,7 @@ class TrainParams(Section):
 
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]  # batch normalisation needs two images
+    validate_every: Positive
     precision: Literal["fp32", "bf16"]
     clip_norm: Weight
     threads: Positive
@@ -404,7 +406,7 @@ def _holds(mapping: object, location: tuple) -> bool:
 
 
 def _found(key: str, found: object, allowed: tuple[str, ...] | list[str]) -> str:
-    nearest = difflib.get_close_matches(str(found), allowed, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5) if isinstance(found, str) else []
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
     return f"{key}: found {found!r}; allowed: {', '.join(allowed)}{hint}"
 

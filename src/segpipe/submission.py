@@ -80,11 +80,11 @@ def _pixel_faults(text: str, size: tuple[int, int], num_classes: int) -> Iterato
     if not all(part.isascii() and part.isdigit() for part in parts):
         yield "found something other than whole numbers separated by single spaces"
         return
-    values = np.array(parts, dtype=np.int64)
+    values = [int(part) for part in parts]  # of any length: the file may come from elsewhere
     if len(values) != size[0] * size[1]:
         yield f"found {len(values)} pixels, expected {size[0]} x {size[1]} = {size[0] * size[1]}"
-    if values.max() >= num_classes:
-        yield f"found class {values.max()}, expected 0 to {num_classes - 1}"
+    if max(values) >= num_classes:
+        yield f"found class {max(values)}, expected 0 to {num_classes - 1}"
 
 
 def _id_faults(seen: list[str], expected: list[str]) -> list[str]:
@@ -116,9 +116,11 @@ def png_path(folder: Path, file_name: str) -> Path:
 
 
 def _check_png(folder: Path, expected: list[tuple[str, tuple[int, int]]], num_classes: int) -> list[str]:
-    problems = []
+    problems, file_name_of = [], {}
     for file_name, size in expected:
         path = png_path(folder, file_name)
+        if (first := file_name_of.setdefault(path, file_name)) != file_name:
+            problems.append(f"{first} and {file_name} would both be {path.name}; rename one, or leave out png")
         found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if found is None:
             problems.append(f"{path.name}: missing or not a PNG")

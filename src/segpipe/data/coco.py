@@ -57,13 +57,15 @@ class CocoFile:
     """The sound part of an annotation file, in file order.
 
     `annotations_by_image` has an entry, perhaps empty, for every image of a labelled file; it and `categories` are
-    empty for an unlabelled one.
+    empty for an unlabelled one. `incomplete` has the ids of images that lost a faulty annotation: what it covered would
+    pass for background.
     """
 
     path: Path
     images: tuple[ImageRecord, ...]
     annotations_by_image: dict[int, tuple[Annotation, ...]]
     categories: tuple[Category, ...]
+    incomplete: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def read_coco(path: Path, root: Path, *, labeled: bool) -> tuple[CocoFile, list[
     Image files are looked for under `root` but not opened. Of an unlabelled file only the images are read, so that
     labels it may carry cannot reach a pool or test set. Where two entries share an id, or two images a file name,
     each of them is left out, since nothing tells which is meant. An annotation whose image or category was left out
-    goes with it, without a problem of its own.
+    goes with it, without a problem of its own; an image that is listed but lost an annotation is `incomplete`.
 
     Raises ValueError when the file is missing, is not JSON, or has no list of images.
     """
@@ -113,7 +115,11 @@ def read_coco(path: Path, root: Path, *, labeled: bool) -> tuple[CocoFile, list[
     for annotation in annotations:
         if annotation.image_id in by_image and annotation.category_id in category_ids:
             by_image[annotation.image_id].append(annotation)
-    return CocoFile(path, images, {id_: tuple(found) for id_, found in by_image.items()}, categories), reader.problems
+    listed = Counter(entry["image_id"] for entry in annotation_entries if _has_image_id(entry))
+    no_list = not isinstance(content.get("annotations"), list)
+    incomplete = frozenset(id_ for id_, found in by_image.items() if no_list or len(found) < listed[id_])
+    annotations_by_image = {id_: tuple(found) for id_, found in by_image.items()}
+    return CocoFile(path, images, annotations_by_image, categories, incomplete), reader.problems
 
 
 def check_image_size(record: ImageRecord, found_height: int, found_width: int) -> Problem | None:
@@ -307,6 +313,10 @@ def _is_int(value: Any) -> TypeGuard[int]:
 
 def _has_id(entry: Any) -> bool:
     return isinstance(entry, dict) and _is_int(entry.get("id"))
+
+
+def _has_image_id(entry: Any) -> bool:
+    return isinstance(entry, dict) and _is_int(entry.get("image_id"))
 
 
 def _ids(entries: list[Any]) -> set[int]:

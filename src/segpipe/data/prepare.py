@@ -7,7 +7,7 @@ unlabelled lists share is stored once. Nothing is held in memory but the parsed 
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,20 +38,19 @@ class Source:
 def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     """Write the prepared data set to the folder `out`.
 
-    Raises ValueError with every problem found in the annotation files and images (or, with `on_problem: skip`,
-    leaves those out and lists them in `data_check.json`).
+    Raises ValueError with every problem found in the annotation files and images. With `on_problem: skip` broken
+    images, and labelled ones with a broken annotation, are left out and listed in `data_check.json`; files of other
+    categories and images in two lists are refused all the same.
     """
     files, problems = _read_files(data)
-    problems += _overlap_problems(files)
-    _stop_on(problems, data)
+    _stop_on(problems, data, unskippable=_category_problems(files) + _overlap_problems(files))
+    files, incomplete = _without_incomplete(files)
+    problems += incomplete
     classes = build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
     sources = _list_sources(files)
     entries, kept, image_problems, class_pixels = _pack(sources, classes, data, out)
     problems += image_problems
-    _stop_on(image_problems, data)
-    duplicates = _duplicate_problems(kept, entries)
-    problems += duplicates
-    _stop_on(duplicates, data, skippable=False)
+    _stop_on(image_problems, data, unskippable=_duplicate_problems(kept, entries))
     sets = _sets(kept, files)
     groups = _scene_groups(entries, split)
     entries = [ImageEntry(**(entry.to_json() | {"group": group})) for entry, group in zip(entries, groups, strict=True)]
@@ -74,7 +73,7 @@ def _read_files(data: DataParams) -> tuple[dict[str, list[CocoFile]], list[Probl
             file, found = read_coco(root / path, root, labeled=source in LABELED_SOURCES)
             files[source].append(file)
             problems += found
-    return files, problems + _category_problems(files)
+    return files, problems
 
 
 def _category_problems(files: dict[str, list[CocoFile]]) -> list[Problem]:
@@ -104,14 +103,36 @@ def _overlap_problems(files: dict[str, list[CocoFile]]) -> list[Problem]:
     return problems
 
 
-def _stop_on(problems: list[Problem], data: DataParams, *, skippable: bool = True) -> None:
-    if not problems or (skippable and data.on_problem == "skip"):
+def _stop_on(problems: list[Problem], data: DataParams, *, unskippable: list[Problem]) -> None:
+    """Raise ValueError with all problems; with `on_problem: skip`, only with those that skipping cannot mend."""
+    stopping = unskippable if data.on_problem == "skip" else problems + unskippable
+    if not stopping:
         return
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    count = "1 problem" if len(stopping) == 1 else f"{len(stopping)} problems"
     advice = "Mend the files" + (
-        ", or set data.on_problem to skip to go on without what is broken." if skippable else "."
+        "." if unskippable else ", or set data.on_problem to skip to go on without what is broken."
     )
-    raise ValueError(f"{data.root}: {count}\n" + "\n".join(f"  {problem}" for problem in problems) + f"\n{advice}")
+    raise ValueError(f"{data.root}: {count}\n" + "\n".join(f"  {problem}" for problem in stopping) + f"\n{advice}")
+
+
+def _without_incomplete(files: dict[str, list[CocoFile]]) -> tuple[dict[str, list[CocoFile]], list[Problem]]:
+    """The files without images that lost a faulty annotation (its pixels would turn background); what is left out."""
+    expected = "sound annotations only: what a faulty one covers would pass for background, so the image is left out"
+    problems = [
+        Problem(str(file.path), f"image {image.id}", f"{image.file_name} has a faulty annotation", expected)
+        for coco_files in files.values()
+        for file in coco_files
+        for image in file.images
+        if image.id in file.incomplete
+    ]
+    complete = {
+        source: [
+            replace(file, images=tuple(image for image in file.images if image.id not in file.incomplete))
+            for file in coco_files
+        ]
+        for source, coco_files in files.items()
+    }
+    return complete, problems
 
 
 def _list_sources(files: dict[str, list[CocoFile]]) -> list[Source]:

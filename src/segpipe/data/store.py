@@ -78,6 +78,7 @@ class PackedArrays:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        index = range(len(self))[index]  # refuses what is out of range; -1 is the last
         if self._memory is None:
             self._memory = np.memmap(self.path.with_suffix(".bin"), np.uint8, "r")
         stored = self._memory[self.offsets[index] : self.offsets[index + 1]]

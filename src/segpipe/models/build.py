@@ -40,6 +40,7 @@ class Architecture(TypedDict):
     encoder: str
     output_stride: int
     atrous_rates: list[int]
+    decoder_channels: int
     dropout: dict[str, float]
     num_classes: int
 
@@ -52,6 +53,7 @@ def architecture(model: ModelParams, num_classes: int) -> Architecture:
         encoder=model.encoder,
         output_stride=model.output_stride,
         atrous_rates=list(model.atrous_rates),
+        decoder_channels=model.decoder_channels,
         dropout=model.dropout.model_dump(),
         num_classes=num_classes,
     )
@@ -89,6 +91,7 @@ def build_network(description: Architecture) -> nn.Module:
                 num_classes,
                 output_stride=description["output_stride"],
                 atrous_rates=description["atrous_rates"],
+                channels=description["decoder_channels"],
                 dropout_encoder=dropout["encoder"],
                 dropout_decoder=dropout["decoder"],
                 dropout_projection=dropout["projection"],
@@ -97,6 +100,7 @@ def build_network(description: Architecture) -> nn.Module:
         if arch.startswith("smp.DeepLab"):
             options["encoder_output_stride"] = description["output_stride"]
             options["decoder_atrous_rates"] = tuple(description["atrous_rates"])
+            options["decoder_channels"] = description["decoder_channels"]
         # smp reaches timm's own encoders, with timm's padding and normalisation, by the prefix tu-
         return SMP_ARCHITECTURES[arch](f"tu-{encoder}", **options)
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError) as error:

@@ -29,7 +29,7 @@ class DeepLabV3(nn.Module):
         dropout_encoder: float,
         dropout_decoder: float,
         dropout_projection: float,
-        channels: int = 128,
+        channels: int,
     ) -> None:
         super().__init__()
         stride = {} if output_stride == 32 else {"output_stride": output_stride}

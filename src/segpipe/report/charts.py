@@ -5,7 +5,7 @@ their mark as well as in colour.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,10 @@ from segpipe.report.markup import (
     thousands,
 )
 
+Scale = Callable[[float], float]
 COLORS, DASHES = 8, ("none", "7 3", "2 3", "10 3 2 3", "14 5", "5 2 1 2 1 2")
 MAX_MATRIX = 24  # classes; a larger confusion matrix is shown as a list of its largest entries
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 380, 236, 46, 10, 12, 36
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 380, 236, 54, 10, 12, 36
 
 
 @dataclass(frozen=True)
@@ -63,32 +64,38 @@ def line_chart(title: str, lines: Sequence[Line], identity: str) -> Markup:
     if not points:
         return tag("figure", tag("figcaption", title) + tag("p", "No values were recorded.", class_="note"))
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    x_ticks = [tick for tick in ticks(min(xs), max(xs)) if tick == int(tick)]
     y_ticks = ticks(min(ys), max(ys))
-    x_low, x_high = (min(xs), max(xs)) if max(xs) > min(xs) else (x_ticks[0], x_ticks[-1])
-    x_scale = _scale(x_low, x_high, _LEFT + 6, _WIDTH - _RIGHT)
+    widened = (min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 1, xs[0] + 1)
+    x_scale = _scale(*widened, _LEFT + 6, _WIDTH - _RIGHT)
     y_scale = _scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
-    heading = tag("title", f"{title} by epoch", id=identity)
-    parts = [heading, tag("desc", "; ".join(_said(line) for line in lines), id=f"{identity}-values")]
-    for tick in y_ticks:
-        y = y_scale(tick)
-        parts.append(Markup(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'))
-        parts.append(Markup(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>'))
-    base = _HEIGHT - _BOTTOM
-    parts.append(Markup(f'<line class="base" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>'))
-    for tick in x_ticks:
-        if x_low <= tick <= x_high:
-            parts.append(Markup(f'<text x="{x_scale(tick)}" y="{base + 15}" text-anchor="middle">{tick:g}</text>'))
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(Markup(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>'))
-    parts += [_drawn(line, number, x_scale, y_scale) for number, line in enumerate(lines)]
-    box, described = f"0 0 {_WIDTH} {_HEIGHT}", f"{identity}-values"
+    x_ticks = [tick for tick in ticks(*widened) if tick == int(tick) and min(xs) <= tick <= max(xs)]
+    described = f"{identity}-values"
+    parts = [
+        tag("title", f"{title} by epoch", id=identity),
+        tag("desc", "; ".join(_said(line) for line in lines), id=described),
+        _axes({tick: x_scale(tick) for tick in x_ticks}, {tick: y_scale(tick) for tick in y_ticks}),
+        *(_drawn(line, number, x_scale, y_scale) for number, line in enumerate(lines)),
+    ]
+    box = f"0 0 {_WIDTH} {_HEIGHT}"
     svg = tag("svg", join(parts, ""), viewBox=box, role="img", aria_labelledby=identity, aria_describedby=described)
     return tag("figure", tag("figcaption", title) + svg)
 
 
-def _scale(low: float, high: float, start: float, end: float):
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: round(start + (value - low) / (high - low) * (end - start), 1)
+
+
+def _axes(x_ticks: dict[float, float], y_ticks: dict[float, float]) -> Markup:
+    """Grid and labels; both map a value to its place."""
+    right, base = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    parts = [f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}"/>']
+    for tick, y in y_ticks.items():
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+    for tick, x in x_ticks.items():
+        parts.append(f'<text x="{x}" y="{base + 15}" text-anchor="middle">{tick:g}</text>')
+    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>')
+    return Markup("".join(parts))
 
 
 def _said(line: Line) -> str:
@@ -99,7 +106,7 @@ def _said(line: Line) -> str:
     return f"{line.name}: {line.points[0][1]:.4g} at first, {line.points[-1][1]:.4g} at last{chosen}"
 
 
-def _drawn(line: Line, number: int, x_scale, y_scale) -> Markup:
+def _drawn(line: Line, number: int, x_scale: Scale, y_scale: Scale) -> Markup:
     placed = [(x_scale(x), y_scale(y)) for x, y in line.points]
     path = " ".join(f"{x},{y}" for x, y in placed)
     marks = [mark(number, x_scale(x), y_scale(y)) for x, y in line.points if x == line.marked]
@@ -164,7 +171,7 @@ def range_row(name: str, value: float, low: float, high: float, axis: Axis, *, b
     scale = _scale(axis.low, axis.high, 0, 200)
     at = scale(value)
     known = math.isfinite(low) and math.isfinite(high)
-    said = f"{name}: {fixed(value)}" + (f", 95{chr(160)}% interval {interval(low, high)}" if known else "")
+    said = f"{name}: {fixed(value)}" + (f", 95\u00a0% interval {interval(low, high)}" if known else "")
     parts = [tag("title", said)]
     parts += [Markup(f'<path class="grid" d="M{x} 0V24"/>') for x in (0, 50, 100, 150, 200)]
     if bar:
@@ -183,7 +190,7 @@ def class_name(classes: ClassTable, index: int) -> Markup:
     """The name with a swatch of its colour."""
     red, green, blue = classes.colors[index]
     swatch = tag("span", class_="swatch", style=f"background:rgb({red} {green} {blue})")
-    return swatch + tag("span", classes.names[index])
+    return tag("span", swatch + tag("span", classes.names[index]), class_="class")
 
 
 def confusion_table(names: Sequence[Markup], confusion: np.ndarray) -> Markup:
@@ -208,7 +215,7 @@ def _heat_cell(share: float, *, same: bool) -> Markup:
     nothing = "0" if same else "·"
     some = f"{share * 100:.0f}" if share >= 0.005 else "<1"
     shown = some if share > 0 else nothing
-    return tag("td", shown, class_=f"h{round(share * 10)}" + (" same" if same else ""))
+    return tag("td", shown, class_=f"h{round(10 * math.sqrt(share))}" + (" same" if same else ""))
 
 
 def _largest_confusions(names: Sequence[Markup], confusion: np.ndarray, shares: np.ndarray) -> Markup:

@@ -1,5 +1,7 @@
 """The page's parts that are pictures: judge images at both ends of the scale, test images, pseudo-labelled ones."""
 
+from itertools import islice
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +13,7 @@ from segpipe.report.markup import Markup, fixed, join, percent, section, tag
 from segpipe.report.overlays import (
     MISTAKES,
     Panel,
+    background_index,
     figure,
     fit_image,
     label_overlay,
@@ -18,7 +21,7 @@ from segpipe.report.overlays import (
     named_shares,
     shown_size,
 )
-from segpipe.report.training import kept_by_file, pseudo_tables
+from segpipe.report.training import pseudo_tables
 
 WORST, MIDDLE, BEST, TEST, POOL = 4, 2, 3, 6, 6  # images of each kind
 
@@ -27,36 +30,38 @@ def judge_images(run: Run) -> Markup:
     """Truth, prediction and mistakes of the worst, the middle and the best judge images."""
     lead = (
         "Judge images with the lowest, the middle and the highest mIoU of the submission: the worst show what to work "
-        "on, the middle what to expect."
+        "on, the middle what to expect. Images of nothing but background do not stand among the best."
     )
     ranked = run.per_image.dropna(subset="miou").sort_values("miou", kind="stable")
-    body: list[Markup] = [class_legend(run), mistake_legend()]
-    for title, rows in _ends_and_middle(ranked):
+    body: list[Markup] = [class_legend(run, *mistake_legend(run))]
+    for title, rows in _ends_and_middle(run, ranked):
         if len(rows):
             figures = join(_judged(run, row.file_name, row.miou) for row in rows.itertuples())
             body += [tag("h3", title), tag("div", figures, class_="images wide")]
     return section("judge-images", "Judge images", lead, *body)
 
 
-def _ends_and_middle(ranked: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Disjoint parts of a ranking that may be shorter than all of them: the ends come first."""
-    number = len(ranked)
-    worst = min(WORST, (number + 1) // 2)
-    best = min(BEST, number - worst)
-    middle = min(MIDDLE, number - worst - best)
-    start = worst + (number - worst - best - middle) // 2
-    return [
-        ("Worst", ranked.iloc[:worst]),
-        ("Middle", ranked.iloc[start : start + middle]),
-        ("Best", ranked.iloc[number - best :].iloc[::-1]),
-    ]
+def _ends_and_middle(run: Run, ranked: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Disjoint parts of a ranking that may be shorter than all of them: the worst come first, then the best."""
+    worst = ranked.iloc[: min(WORST, (len(ranked) + 1) // 2)]
+    rest = ranked.drop(worst.index)
+    shown = (row for row in rest.index[::-1] if _has_object(run, rest.loc[row, "file_name"]))
+    best = rest.loc[list(islice(shown, BEST))]
+    rest = rest.drop(best.index)
+    start = max(0, min(len(ranked) // 2 - len(worst), len(rest) - MIDDLE))
+    return [("Worst", worst), ("Middle", rest.iloc[start : start + MIDDLE]), ("Best", best)]
+
+
+def _has_object(run: Run, file_name: str) -> bool:
+    target = run.prepared.native_target(run.index_of[file_name])
+    return bool(((target != background_index(run.prepared.classes)) & (target != IGNORE_INDEX)).any())
 
 
 def _judged(run: Run, file_name: str, miou: float) -> Markup:
-    index, classes = _index_of(run)[file_name], run.prepared.classes
+    index, classes = run.index_of[file_name], run.prepared.classes
     image = _image(run, index)
-    target = resize_labels(run.prepared.native_target(index), run.ensemble.scored_size)
     preds = run.ensemble.label_map(run.chosen, index)
+    target = resize_labels(run.prepared.native_target(index), preds.shape)
     true, predicted = named_shares(target, classes), named_shares(preds, classes)
     counted = target != IGNORE_INDEX
     wrong = percent(float((target != preds)[counted].mean()))
@@ -72,7 +77,7 @@ def _judged(run: Run, file_name: str, miou: float) -> Markup:
     return figure(panels, caption)
 
 
-def test_images(run: Run) -> Markup:
+def submitted_images(run: Run) -> Markup:
     """Predictions that were submitted, evenly spaced over the test list."""
     lead = "A few images of the submission, evenly spaced over the test list. Their truth is not known here."
     figures = []
@@ -91,8 +96,8 @@ def test_images(run: Run) -> Markup:
 def pseudo_labels(run: Run) -> Markup:
     """Quality of the pseudo labels, and a few of them."""
     lead = (
-        "The baseline models' confident pixels on images without labels, from which the second round learned. "
-        "“Right on tune images” is their precision where the truth is known: below 100 %, retraining learns mistakes."
+        "The baseline models' confident pixels on images without labels, from which the second round learned. “Right "
+        "on tune images” is their precision where the truth is known: below 100\u00a0%, retraining learns mistakes."
     )
     body: list[Markup] = []
     for pseudo in run.pseudo:
@@ -104,21 +109,21 @@ def pseudo_labels(run: Run) -> Markup:
     body.append(tag("h3", title))
     if first.labels.indices:
         note = "From the least to the most agreed image; hatched pixels were not confident enough and are ignored."
-        body += [tag("p", note, class_="note"), class_legend(run), _pool_figures(run, first)]
+        body += [tag("p", note, class_="note"), class_legend(run, hatched("Ignored")), _pool_figures(run, first)]
     else:
         body.append(tag("p", "No pixel of the pool was confident enough, so there is nothing to show."))
     return section("pseudo-labels", "Pseudo labels", lead, *body)
 
 
 def _pool_figures(run: Run, pseudo: PseudoRun) -> Markup:
-    position = {run.prepared.entries[index].file_name: i for i, index in enumerate(pseudo.labels.indices)}
-    ordered = pseudo.agreement[pseudo.agreement["image"].isin(list(position))]
-    ordered = ordered.sort_values("agreement", kind="stable")
-    kept, figures = kept_by_file(run, pseudo), []
+    position = {index: i for i, index in enumerate(pseudo.labels.indices)}
+    ordered = pseudo.agreement.sort_values("agreement", kind="stable")
+    ordered = ordered[[run.index_of[name] in position for name in ordered["image"]]]
+    figures = []
     for row in (ordered.iloc[i] for i in _spread(range(len(ordered)), POOL)):
-        name, index = row["image"], pseudo.labels.indices[position[row["image"]]]
-        labels, image = pseudo.labels.labels[position[name]], _image(run, index)
-        said = f"{percent(kept[name])} of pixels kept: {named_shares(labels, run.prepared.classes)}"
+        name, index = row["image"], run.index_of[row["image"]]
+        labels, image = pseudo.labels.labels[position[index]], _image(run, index)
+        said = f"{percent(pseudo.shares[index])} of pixels kept: {named_shares(labels, run.prepared.classes)}"
         panels = [
             Panel("Image", image, f"Image of the pool, {name}"),
             Panel("Pseudo label", label_overlay(image, labels, run.prepared.classes), f"Pseudo label, {said}"),
@@ -127,30 +132,36 @@ def _pool_figures(run: Run, pseudo: PseudoRun) -> Markup:
     return tag("div", join(figures), class_="images")
 
 
-def class_legend(run: Run) -> Markup:
-    """Every class with its colour, and how pixels without a label look."""
-    classes = run.prepared.classes
-    items = [tag("li", class_name(classes, index)) for index in range(classes.num_classes)]
-    return tag("ul", join(items), class_="legend", aria_label="Class colours")
+def class_legend(run: Run, *extra: Markup) -> Markup:
+    """How each class looks in the pictures, then what else there is to tell apart."""
+    classes, items = run.prepared.classes, []
+    for index, name in enumerate(classes.names):
+        if index == background_index(classes):
+            items.append(_key("grey", f"{name}: the image in grey"))
+        else:
+            items.append(tag("li", class_name(classes, index)))
+    return tag("ul", join([*items, *extra]), class_="legend", aria_label="Colours of the pictures")
 
 
-def mistake_legend() -> Markup:
-    """The kinds of mistakes."""
-    items = []
-    for color, name in MISTAKES:
-        style = "background:rgb({} {} {})".format(*color)
-        items.append(tag("li", tag("span", class_="swatch", style=style) + tag("span", f"Mistake: {name}")))
-    items.append(tag("li", tag("span", class_="swatch hatched") + tag("span", "No label: not counted")))
-    return tag("ul", join(items), class_="legend", aria_label="Colours of mistakes")
+def mistake_legend(run: Run) -> list[Markup]:
+    """The kinds of mistakes; without a background there is only one."""
+    possible = MISTAKES if background_index(run.prepared.classes) is not None else MISTAKES[-1:]
+    kinds = [_key("", f"Mistake: {name}", "background:rgb({} {} {})".format(*color)) for color, name in possible]
+    return [*kinds, hatched("No label: not counted")]
+
+
+def hatched(text: str) -> Markup:
+    """How pixels without a label look."""
+    return _key("hatched", text)
+
+
+def _key(kind: str, text: str, style: str | None = None) -> Markup:
+    return tag("li", tag("span", class_=f"swatch {kind}".strip(), style=style) + tag("span", text))
 
 
 def _image(run: Run, index: int) -> np.ndarray:
     entry = run.prepared.entries[index]
     return fit_image(run.prepared.images[index], shown_size((entry.height, entry.width)))
-
-
-def _index_of(run: Run) -> dict[str, int]:
-    return {entry.file_name: index for index, entry in enumerate(run.prepared.entries)}
 
 
 def _named(file_name: str) -> Markup:

@@ -1,6 +1,7 @@
 """What the page is about, read from the files that the other stages left; no HTML here."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from segpipe.data.prepared import Prepared
 from segpipe.ensemble import ROUNDS, Candidate, Ensemble, list_candidates, load_predictions
+from segpipe.labels import IGNORE_INDEX
 from segpipe.params import Params
 from segpipe.pseudo import PseudoLabels
 from segpipe.stage import read_json
@@ -48,6 +50,12 @@ class PseudoRun:
     agreement: pd.DataFrame
     labels: PseudoLabels
 
+    @cached_property
+    def shares(self) -> dict[int, float]:
+        """Share of pixels with a label, by index of the image table; images without any are left out."""
+        found = (float((self.labels.labels[i] != IGNORE_INDEX).mean()) for i in range(len(self.labels.indices)))
+        return dict(zip(self.labels.indices, found, strict=True))
+
 
 @dataclass(frozen=True)
 class Run:
@@ -64,6 +72,11 @@ class Run:
     iou: pd.DataFrame
     confusion: np.ndarray
     per_image: pd.DataFrame
+
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """From file name to index of the image table."""
+        return {entry.file_name: index for index, entry in enumerate(self.prepared.entries)}
 
     @property
     def headline(self) -> dict:

@@ -15,18 +15,27 @@ from segpipe.report.markup import (
     section,
     table,
     tag,
+    thousands,
 )
 
 LEFT_OUT_SHOWN = 50
-
-# sections of params.yaml on which the report does not depend, so it could show stale values of them
+SETS = {
+    "labeled": "Labelled, for training and validation",
+    "judge": "Labelled, in a judge file of its own",
+    "test": "Test",
+    "unlabeled": "Pool to pseudo-label",
+}
+# the sections of params.yaml that the report depends on, in its order; it could show stale values of the others
+SHOWN: tuple[str, ...] = ("seed", "member_names", "data", "split", "model", "loss", "optimizer", "scheduler", "augment")
+SHOWN += ("train", "teach", "pseudo_label", "retrain", "predict", "ensemble", "submission", "members")
 NOT_SHOWN = ("sample", "tracking")
 
 
 def data(run: Run) -> Markup:
     """What was read: images, folds, how often each class occurs, what was left out."""
     check, folds = run.data_check, run.prepared.folds
-    images = table("Images.", [Column("Set"), Column("Images", "number")], check["images"].items())
+    counts = [(SETS[name], thousands(number)) for name, number in check["images"].items()]
+    images = table("Images of each kind.", [Column("Kind"), Column("Images", "number")], counts)
     columns = [Column("Fold"), Column("Train", "number"), Column("Tune", "number"), Column("Judge", "number")]
     columns.append(Column("Used"))
     rows = [
@@ -45,7 +54,9 @@ def data(run: Run) -> Markup:
         for i, (name, share) in enumerate(check["class_pixel_shares"].items())
     ]
     share_columns = [Column("Class"), Column(axis.title, "chart"), Column("Share", "number")]
-    ignored = f"{percent(check['ignored_pixel_share'])} of the pixels carry no label and count nowhere."
+    ignored = "Every pixel of the labelled images carries a label."
+    if check["ignored_pixel_share"]:
+        ignored = f"{percent(check['ignored_pixel_share'])} of their pixels carry no label and count nowhere."
     lead = "What the pipeline read and checked before training. Tune images choose, judge images score and decide."
     return section(
         "data",
@@ -65,27 +76,27 @@ def _left_out(problems: list[str]) -> Markup:
     items = [tag("li", tag("code", problem)) for problem in problems[:LEFT_OUT_SHOWN]]
     if len(problems) > LEFT_OUT_SHOWN:
         items.append(tag("li", f"and {len(problems) - LEFT_OUT_SHOWN} more, in data_check.json of the prepared data"))
-    return tag("p", f"{count(len(problems), 'problem')} led to images or annotations being left out.") + tag(
-        "ul", join(items)
-    )
+    said = f"{count(len(problems), 'problem')} led to images or annotations being left out."
+    return tag("p", said) + tag("ul", join(items))
 
 
 def parameters(run: Run) -> Markup:
     """params.yaml, flattened."""
     lead = Markup("The settings that led here, as they stand in ") + tag("code", "params.yaml")
-    lead += Markup(", which says what each one means. Left out are ") + join(
-        (tag("code", name) for name in NOT_SHOWN), " and "
-    )
+    lead += Markup(", which says what each one means. Left out are ")
+    lead += join((tag("code", name) for name in NOT_SHOWN), " and ")
     lead += ": how the embedded data set is drawn, and who listens to training."
     given = run.params.model_dump(mode="json")
-    rows = [
-        (tag("code", key), value)
-        for name, content in given.items()
-        if name not in NOT_SHOWN
-        for key, value in _flat(name, content)
-    ]
-    columns = [Column("Setting"), Column("Value")]
-    return section("parameters", "Parameters", lead, tag("div", table("Settings.", columns, rows), class_="params"))
+    alone = {name: given[name] for name in SHOWN if not isinstance(given[name], dict)}
+    groups = {"Top level": alone} | {name: given[name] for name in SHOWN if name not in alone}
+    tables = join(_group(title, content) for title, content in groups.items())
+    return section("parameters", "Parameters", lead, tag("div", tables, class_="params"))
+
+
+def _group(title: str, content: dict) -> Markup:
+    flat = [(key, value) for name, inner in content.items() for key, value in _flat(name, inner)]
+    rows = [(tag("code", join(key.split("."), ".<wbr>")), value) for key, value in flat]
+    return table(title, [Column("Setting"), Column("Value")], rows)
 
 
 def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
@@ -98,11 +109,19 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
     elif value == {}:
         yield name, "(no overrides)"
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        yield name, "\n".join(_shown(item) for item in value)
+        yield name, "\n".join(_transform(item) for item in value)
     elif isinstance(value, list):
         yield name, ", ".join(_shown(item) for item in value) or "(none)"
     else:
         yield name, _shown(value)
+
+
+def _transform(item: object) -> str:
+    """`{"HorizontalFlip": {"p": 0.5}}` as a call, `HorizontalFlip(p=0.5)`."""
+    if isinstance(item, dict) and all(isinstance(given, dict) for given in item.values()):
+        written = {name: [f"{key}={_shown(value)}" for key, value in given.items()] for name, given in item.items()}
+        return ", ".join(f"{name}({', '.join(arguments)})" for name, arguments in written.items())
+    return _shown(item)
 
 
 def _shown(value: object) -> str:

@@ -30,7 +30,7 @@ def join(parts: Iterable[object], between: str = "\n") -> Markup:
     return Markup(between.join(markup(part) for part in parts))
 
 
-def tag(name: str, content: object = "", **attributes: object) -> Markup:
+def tag(name: str, content: object = "", /, **attributes: object) -> Markup:
     """`<name key="value">content</name>`; `class_` is class, other underscores become hyphens, None is left out."""
     given = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
     written = "".join(f' {key}="{html.escape(str(value))}"' for key, value in given.items())
@@ -39,12 +39,14 @@ def tag(name: str, content: object = "", **attributes: object) -> Markup:
 
 def fixed(value: float, digits: int = 3) -> str:
     """A number with `digits` decimals, an en dash for what is not finite."""
-    return f"{value:.{digits}f}".replace("-", _MINUS) if math.isfinite(value) else MISSING
+    # z: what rounds to nothing has no sign
+    return f"{value:z.{digits}f}".replace("-", _MINUS) if math.isfinite(value) else MISSING
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference, its sign always written."""
-    return f"{value:+.{digits}f}".replace("-", _MINUS) if math.isfinite(value) else MISSING
+    """A difference with its sign, unless it rounds to nothing."""
+    shown = fixed(value, digits)
+    return f"+{shown}" if math.isfinite(value) and float(f"{value:.{digits}f}") > 0 else shown
 
 
 def percent(share: float, digits: int = 1) -> str:

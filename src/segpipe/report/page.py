@@ -6,7 +6,7 @@ Equal inputs give equal bytes: nothing that varies between identical runs (times
 from pathlib import Path
 
 from segpipe.params import Params
-from segpipe.report.gallery import judge_images, pseudo_labels, test_images
+from segpipe.report.gallery import judge_images, pseudo_labels, submitted_images
 from segpipe.report.gather import Run, gather
 from segpipe.report.inputs import data, parameters
 from segpipe.report.markup import Markup, count, fixed, join, tag
@@ -23,7 +23,7 @@ CONTENTS = (
     ("curves", "Learning curves", learning_curves),
     ("classes", "Classes", classes),
     ("judge-images", "Judge images", judge_images),
-    ("test-images", "Test images", test_images),
+    ("test-images", "Test images", submitted_images),
     ("pseudo-labels", "Pseudo labels", pseudo_labels),
     ("data", "Data", data),
     ("parameters", "Parameters", parameters),

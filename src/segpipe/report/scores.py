@@ -25,7 +25,7 @@ def headline(run: Run) -> Markup:
     """The submission's score, and what was chosen by which rule."""
     row, selection = run.headline, run.selection
     score = tag("p", tag("span", fixed(row["miou"])) + " " + tag("small", "mIoU"), class_="score")
-    within = tag("p", f"95 % interval {interval(row['low'], row['high'])}", class_="range")
+    within = tag("p", f"95\u00a0% interval {interval(row['low'], row['high'])}", class_="range")
     groups = count(selection["judge_groups"], "scene")
     judged = f"{count(selection['judge_images'], 'held-out judge image')} in {groups}"
     why = [tag("p", Markup("Submitted: ") + tag("strong", row["name"]) + f", scored on {judged}.")]
@@ -36,10 +36,7 @@ def headline(run: Run) -> Markup:
 def _reasons(run: Run) -> Iterator[str]:
     row, selection = run.headline, run.selection
     if "optimism" in selection:
-        yield (
-            f"It was {selection['headline']}, which flatters it by an estimated {fixed(selection['optimism'])}; "
-            "on new images of the same kind expect that much less."
-        )
+        yield f"It was {selection['headline']}{_flattery(selection['optimism'])}"
     else:
         yield "It was named by ensemble.rule in params.yaml, not chosen by its score on these images."
     verdict, difference = row["difference"]["verdict"], row["difference"]
@@ -52,14 +49,20 @@ def _reasons(run: Run) -> Iterator[str]:
         yield f"With fewer than {MIN_GROUPS} independent scenes the intervals are too narrow to rest a claim on."
 
 
+def _flattery(optimism: float) -> str:
+    if optimism >= 0.0005:
+        return f", which flatters it by an estimated {fixed(optimism)}: expect that much less on new images like these."
+    return f". Resampling finds no sign that the choice flatters it (estimate {signed(optimism)})."
+
+
 def candidates(run: Run) -> Markup:
     """Every way to predict that was considered, with its score."""
     rows, reference = run.selection["candidates"], run.selection["reference"]
     at_reference = next(row["miou"] for row in rows if row["name"] == reference)
     axis = Axis.around([row[key] for row in rows for key in ("miou", "low", "high")], at_reference)
     columns = [Column("Candidate"), Column("Models"), Column(axis.title, "chart"), Column("mIoU", "number")]
-    columns += [Column("95 % interval", "number"), Column("Per image", "number"), Column("Difference", "number")]
-    columns += [Column("95 % interval", "number"), Column("Verdict")]
+    columns += [Column("95\u00a0% interval", "number"), Column("Per image", "number"), Column("Difference", "number")]
+    columns += [Column("95\u00a0% interval", "number"), Column("Verdict")]
     chosen = next(i for i, row in enumerate(rows) if row["name"] == run.chosen.name)
     lead = (
         "Every single model and every plain mean, scored on judge images, which no model trained or was tuned on. "
@@ -78,9 +81,10 @@ def candidates(run: Run) -> Markup:
 def _candidate_row(row: dict, axis: Axis) -> list[object]:
     difference = row["difference"]
     compared = difference["verdict"] != "reference"
+    names = [tag("span", name, class_="word") for name in row["models"]]
     return [
-        row["name"],
-        ", ".join(row["models"]) if len(row["models"]) > 1 else "itself",
+        tag("span", row["name"], class_="word"),
+        join(names, ", ") if len(names) > 1 else "itself",
         range_row(row["name"], row["miou"], row["low"], row["high"], axis, bar=False),
         fixed(row["miou"]),
         interval(row["low"], row["high"]),
@@ -94,7 +98,12 @@ def _candidate_row(row: dict, axis: Axis) -> list[object]:
 def classes(run: Run) -> Markup:
     """IoU of each class with its interval, then what is taken for what."""
     axis, table_of = Axis(0.0, 1.0), run.prepared.classes
-    columns = [Column("Class"), Column(axis.title, "chart"), Column("IoU", "number"), Column("95 % interval", "number")]
+    columns = [
+        Column("Class"),
+        Column(axis.title, "chart"),
+        Column("IoU", "number"),
+        Column("95\u00a0% interval", "number"),
+    ]
     columns.append(Column("Share of true pixels", "number"))
     truth = run.confusion.sum(axis=1)
     rows = []
@@ -106,10 +115,13 @@ def classes(run: Run) -> Markup:
         )
     lead = (
         "How well the submission finds each class on judge images: pixels right over pixels in truth or prediction. "
-        "Whiskers are 95 % intervals from resampling scenes; a dash means that no judge image shows the class."
+        "Whiskers are 95\u00a0% intervals from resampling scenes; a dash means that no judge image shows the class."
     )
     named = [class_name(table_of, index) for index in range(table_of.num_classes)]
-    note = "Rows are the truth and add up to 100 %, up to rounding; outlined cells are right, and a dot is none at all."
+    note = (
+        "Rows are the truth and add up to 100\u00a0%, up to rounding; outlined cells are right, and a dot is none at "
+        "all. The shading grows with the square root, so that small confusions show."
+    )
     return section(
         "classes",
         "Classes",

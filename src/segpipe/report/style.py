@@ -59,18 +59,22 @@ _TABLES = """
 .scroll { overflow-x: auto; margin: 1rem 0 1.6rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .scroll > table { min-width: min(100%, 32rem); }
-caption { text-align: left; caption-side: top; padding: 0 0 .5rem; max-width: 46rem; }
+caption { text-align: left; caption-side: top; padding: 0 0 .5rem; position: sticky; left: 0;
+  max-width: min(46rem, 100vw - 2.1rem); }
 th, td { text-align: left; padding: .38rem .9rem .38rem .5rem; vertical-align: middle; font-weight: 400; }
 thead th { color: var(--soft); font-size: .88rem; vertical-align: bottom; border-bottom: 1px solid var(--ink); }
 tbody tr { border-bottom: 1px solid var(--faint); }
-tbody th { overflow-wrap: anywhere; min-width: 7rem; }
+tbody th { overflow-wrap: break-word; min-width: 7rem; max-width: 20rem; }
+.word { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; }
-.chart { width: 16rem; min-width: 9rem; padding-block: 0; }
+.chart { width: 14rem; min-width: 9rem; padding-block: 0; }
 .axis { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
 .marked { background: var(--mark); }
 .marked th { font-weight: 600; }
-.swatch { display: inline-block; width: .85em; height: .85em; margin-right: .5em; border: 1px solid var(--soft);
-  border-radius: 2px; vertical-align: -.06em; }
+.class { display: inline-flex; align-items: center; gap: .5em; }
+.swatch { display: inline-block; flex: none; width: .85em; height: .85em; border: 1px solid var(--soft);
+  border-radius: 2px; }
+.grey { background: linear-gradient(90deg, #444, #bbb); }
 .hatched { background: repeating-linear-gradient(135deg, #e1e1e1 0 3px, #787878 3px 6px); }
 .pair { display: flex; flex-wrap: wrap; gap: 0 3rem; }
 .pair .scroll { flex: 0 1 auto; }
@@ -79,9 +83,20 @@ tbody th { overflow-wrap: anywhere; min-width: 7rem; }
 .heat td { text-align: right; min-width: 2.9rem; padding: .4rem .5rem; border: 1px solid var(--paper); }
 .heat .same { outline: 1.5px solid var(--ink); outline-offset: -3px; }
 .heat thead th { vertical-align: bottom; padding: .3rem .4rem; }
-.heat thead span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 10rem; }
+.heat thead th > span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 10rem; }
+.params { columns: 3 20rem; column-gap: 2.5rem; }
+.params .scroll { break-inside: avoid; margin: 0 0 1.5rem; }
+.params .scroll > table { width: 100%; min-width: 0; }
+.params caption { color: var(--ink); font-weight: 600; padding-bottom: .2rem; border-bottom: 1px solid var(--ink); }
+.params thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.params th, .params td { padding-block: .22rem; vertical-align: baseline; }
+.params tbody th { width: 48%; }
+.params code { overflow-wrap: break-word; }
 .params td { white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 44rem) { th, td { padding-right: .6rem; } }
+@media (max-width: 44rem) {
+  th, td { padding-right: .6rem; }
+  tbody th { position: sticky; left: 0; background: var(--paper); } .marked th { background: var(--mark); }
+}
 """
 
 _CHARTS = """
@@ -97,13 +112,12 @@ svg .dot { stroke: var(--paper); stroke-width: 1.5; }
 .row .whisker { stroke: var(--ink); stroke-width: 1.5; }
 .row .point { stroke: var(--accent); stroke-width: 5; }
 .row .reference { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.4rem 2rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1.4rem 2rem; }
 .charts figure { margin: 0; }
 .charts figcaption { color: var(--ink); font-size: .95rem; margin-bottom: .3rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; list-style: none; padding: 0; margin: .8rem 0 1rem;
   font-size: .92rem; }
 .legend li { display: flex; align-items: center; gap: .5rem; }
-.legend .swatch { margin: 0; }
 .legend svg { width: 3rem; flex: none; }
 """
 

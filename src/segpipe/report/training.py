@@ -2,7 +2,6 @@
 
 import math
 
-from segpipe.labels import IGNORE_INDEX
 from segpipe.report.charts import Line, class_name, line_chart, line_legend
 from segpipe.report.gather import ModelRun, PseudoRun, Run
 from segpipe.report.markup import (
@@ -88,15 +87,11 @@ def pseudo_tables(run: Run, pseudo: PseudoRun) -> Markup:
 
 def _agreement(run: Run, pseudo: PseudoRun, number: int = 4) -> Markup:
     ordered = pseudo.agreement.sort_values("agreement", kind="stable")
-    if len(ordered) > 2 * number:
-        ordered = ordered.iloc[[*range(number), *range(len(ordered) - number, len(ordered))]]
-    kept = kept_by_file(run, pseudo)
-    rows = [[row.image, percent(row.agreement), percent(kept.get(row.image, 0.0))] for row in ordered.itertuples()]
+    rows = [
+        [row.image, percent(row.agreement), percent(pseudo.shares.get(run.index_of[row.image], 0.0))]
+        for row in ordered.itertuples()
+    ]
     columns = [Column("Image"), Column("Teachers agree", "number"), Column("Pixels kept", "number")]
-    return table(f"Least and most agreed images of the pool, fold {pseudo.fold}.", columns, rows)
-
-
-def kept_by_file(run: Run, pseudo: PseudoRun) -> dict[str, float]:
-    """Share of pixels with a pseudo label, by file name; images without any are left out."""
-    names = (run.prepared.entries[index].file_name for index in pseudo.labels.indices)
-    return {name: float((pseudo.labels.labels[i] != IGNORE_INDEX).mean()) for i, name in enumerate(names)}
+    least = table(f"Least agreed images of the pool, fold {pseudo.fold}.", columns, rows[:number])
+    most = table(f"Most agreed images of the pool, fold {pseudo.fold}.", columns, rows[::-1][:number])
+    return tag("div", least + most, class_="pair")

@@ -110,9 +110,9 @@ def fit(
     model, optimizer = fabric.setup(segmenter, optimizer)
     loader = fabric.setup_dataloaders(loader, move_to_device=False, use_distributed_sampler=False)
     scheduler = build_scheduler(optimizer, params.scheduler, len(loader), len(loader) * epochs)
-    snapshots = {max(epochs // 3, 1): "third", max(2 * epochs // 3, 1): "two_thirds", epochs: "last"}
+    snapshots = {"third": max(epochs // 3, 1), "two_thirds": max(2 * epochs // 3, 1), "last": epochs}
     history: list[Row] = []
-    best_miou, best_epoch, best_confusions = -1.0, 0, np.empty(0)
+    best_miou, best_epoch, best_confusions = 0.0, 0, np.empty(0)
     bar = tqdm(range(1, epochs + 1), desc="train", unit="epoch", disable=None)
     for epoch in bar:
         started, lr = time.perf_counter(), scheduler.get_last_lr()[0]
@@ -128,14 +128,16 @@ def fit(
             pseudo_weight=pseudo_weight,
             clip_norm=params.train.clip_norm,
         )
-        seconds = time.perf_counter() - started
-        confusions = evaluate(segmenter, tune)
-        miou = pooled_miou(confusions)
-        if miou > best_miou:
-            best_miou, best_epoch, best_confusions = miou, epoch, confusions
-            save_weights(segmenter, out / "model.safetensors")
-        if epoch in snapshots:
-            save_weights(segmenter, out / f"{snapshots[epoch]}.safetensors")
+        seconds, miou = time.perf_counter() - started, float("nan")
+        if epoch % params.train.validate_every == 0 or epoch == epochs:
+            confusions = evaluate(segmenter, tune)
+            miou = pooled_miou(confusions)
+            if best_epoch == 0 or miou > best_miou:
+                best_miou, best_epoch, best_confusions = miou, epoch, confusions
+                save_weights(segmenter, out / "model.safetensors")
+        for name, last_epoch in snapshots.items():
+            if epoch == last_epoch:
+                save_weights(segmenter, out / f"{name}.safetensors")
         history.append({"epoch": epoch, "lr": lr, "train_loss": loss, "tune_miou": miou})
         listen(history[-1])
         _say(bar, epoch, epochs, history[-1], len(loader) * params.train.batch_size / seconds)

@@ -1,0 +1,167 @@
+"""DVC itself on a tiny project: what runs again, what does not, and whose code runs.
+
+One real `dvc repro` is made for this file; each test works on a copy of it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from segpipe.stage import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = (".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "recipes", "src", "stages")
+
+
+def command(folder: Path, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
+    """Run a command in `folder` with this Python's own tools first on the path; stdout holds stderr too."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"} | variables
+    done = subprocess.run(
+        words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240
+    )
+    assert not check or done.returncode == 0, done.stdout
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A committed tiny project in which every stage has run."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    folder.mkdir()
+    skipped = shutil.ignore_patterns("__pycache__", "cache", "tmp")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=skipped)
+        else:
+            shutil.copy(source, folder / name)
+    command(folder, "git", "init", "-q")
+    command(folder, "git", "config", "user.email", "test@example.org")
+    command(folder, "git", "config", "user.name", "Test")
+    command(folder, sys.executable, "-m", "segpipe.cli", "recipe", "tiny", PYTHONPATH="src")
+    command(folder, "dvc", "repro")
+    command(folder, "git", "add", "-A")
+    command(folder, "git", "commit", "-qm", "a tiny project")
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    return folder
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_git_holds_metrics_plots_and_lock_but_no_data(finished):
+    tracked = command(finished, "git", "ls-files").stdout.split()
+    assert {"dvc.lock", "metrics/ensemble.json", "plots/baseline/main-0/history.csv"} <= set(tracked)
+    assert not [name for name in tracked if name.startswith("data/")]
+
+
+def test_repro_again_runs_nothing(project):
+    assert "Data and pipelines are up to date" in command(project, "dvc", "repro").stdout
+
+
+def test_one_changed_loss_weight_reruns_training_and_what_follows_and_nothing_before(project):
+    output = command(project, "dvc", "exp", "run", "-S", "loss.dice=0.25").stdout
+    run = stages_run(output)
+    assert run[:3] == ["baseline@main-0", "teach@0", "pseudo_label@0"]
+    assert {"retrain@main-0", "predict@baseline-main-0", "predict@retrain-main-0", "ensemble", "report"} <= set(run)
+    assert not {"sample", "prepare"} & set(run)
+    rows = [line for line in command(project, "dvc", "metrics", "diff").stdout.splitlines() if ".json" in line]
+    assert 1 <= len(rows) <= 8
+    changed = [line for line in command(project, "dvc", "params", "diff").stdout.splitlines() if "params.yaml" in line]
+    assert len(changed) == 1
+    assert changed[0].split()[1:] == ["loss.dice", "0.5", "0.25"]
+    assert "loss.dice" in command(project, "dvc", "exp", "show", "--md", "--only-changed").stdout
+    # and back: everything returns from the run cache, nothing is trained
+    again = command(project, "dvc", "exp", "run", "-S", "loss.dice=0.5").stdout
+    assert stages_run(again) == []
+    assert command(project, "git", "status", "--porcelain", "--untracked-files=no").stdout == ""
+
+
+def test_an_experiment_on_one_model_leaves_the_rest_alone(project):
+    output = command(project, "dvc", "exp", "run", "-S", "optimizer.lr=0.01", "baseline@main-0").stdout
+    assert stages_run(output) == ["baseline@main-0"]
+    rows = command(project, "dvc", "metrics", "diff").stdout
+    assert "metrics/baseline/main-0.json" in rows
+    assert "metrics/ensemble.json" not in rows
+
+
+def test_a_threshold_changes_labels_without_inference(project):
+    output = command(project, "dvc", "repro", "pseudo_label@0").stdout
+    assert stages_run(output) == []
+    output = command(project, "dvc", "exp", "run", "-S", "pseudo_label.confidence=0.9", "pseudo_label@0").stdout
+    assert stages_run(output) == ["pseudo_label@0"]
+
+
+def test_an_unknown_key_is_refused_before_anything_runs(project):
+    done = command(project, "dvc", "exp", "run", "-S", "loss.dcie=0.3", check=False)
+    assert done.returncode != 0
+    assert "loss.dcie" in done.stdout
+    done = command(project, "dvc", "exp", "run", "-S", "optimizer.name=madgrd", check=False)
+    assert done.returncode != 0
+    assert "did you mean madgrad?" in done.stdout
+
+
+def test_a_temp_experiment_runs_its_own_tree_while_the_workspace_is_edited(project):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    words = ["dvc", "exp", "run", "--temp", "-S", "sample.seed=7", "prepare"]
+    running = subprocess.Popen(
+        words, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    copies, deadline = project / ".dvc/tmp/exps/standalone", time.monotonic() + 120
+    while not list(copies.glob("tmp*/src/segpipe/data/prepare.py")):
+        assert time.monotonic() < deadline and running.poll() is None, running.communicate()[0]
+        time.sleep(0.02)
+    module = project / "src/segpipe/data/prepare.py"
+    module.write_text('raise RuntimeError("the workspace\'s code ran")\n', encoding="utf-8")
+    output = running.communicate(timeout=240)[0]
+    assert running.returncode == 0, output
+    assert "Ran experiment" in output
+    assert "the workspace's code ran" not in output
+    # the same edit does stop the workspace's own run, so it would have been noticed
+    assert "the workspace's code ran" in command(project, "dvc", "repro", "prepare", check=False).stdout
+
+
+def test_a_stage_refuses_to_run_another_trees_package(project):
+    done = command(
+        project, sys.executable, "stages/prepare.py", "--out", "x", check=False, PYTHONPATH=str(ROOT / "src")
+    )
+    assert done.returncode != 0
+    assert "PYTHONPATH=src" in done.stdout
+    assert not (project / "x").exists()
+
+
+def test_members_changed_without_wiring_are_refused_with_the_remedy(project):
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("member_names:  # ", "member_names: # ") + "\n", encoding="utf-8")
+    text = params.read_text()
+    assert "\n- main\n" in text
+    params.write_text(text.replace("\n- main\n", "\n- main\n- second\n"), encoding="utf-8")
+    done = command(project, "dvc", "repro", "--single-item", "ensemble", check=False)
+    assert done.returncode != 0
+    assert "segpipe wire" in done.stdout
+
+
+def test_user_data_can_be_added_to_dvc(project):
+    (project / "data/raw/mine").mkdir()
+    (project / "data/raw/mine/train.json").write_text("{}", encoding="utf-8")
+    command(project, "dvc", "add", "data/raw/mine")
+    assert (project / "data/raw/mine.dvc").is_file()
+
+
+def test_the_committed_headline_is_that_of_the_selection(finished):
+    selection = read_json(finished / "data/submission/selection.json")
+    chosen = next(row for row in selection["candidates"] if row["name"] == selection["chosen"])
+    assert read_json(finished / "metrics/ensemble.json") == {"miou": chosen["miou"]}

@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+from coco_folder import GLASS, box, pictures, prepare_folder, split_params, write_folder
+
+from segpipe.data.lineage import Lineage
+from segpipe.data.prepared import Prepared
+from segpipe.ensemble import Candidate, Ensemble, list_candidates, load_predictions, select
+from segpipe.inference.probs import PredictionWriter
+from segpipe.params import candidate_names
+
+CLEAN = Lineage(frozenset(), frozenset())
+NAMES = ["Background", "Glass"]
+SHAPE = {"height": 1, "width": 4}
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Images of 1 x 4 pixels; every held-out one is [Glass, Glass, Background, Background]."""
+    write_folder(
+        tmp_path / "raw",
+        train=pictures("a", **SHAPE),
+        val=pictures("c", "d", "e", "f", annotations=[box(GLASS, 0, 0, 2, 1)], **SHAPE),
+        test=pictures("x", "y", **SHAPE),
+        categories={GLASS: "Glass"},
+    )
+    return Prepared(prepare_folder(tmp_path / "raw"), judge=True)
+
+
+def store(folder, glass, indices, *, classes=NAMES, scored_size=None, lineage=CLEAN):
+    """A store with the same probabilities of Glass for every image, four pixels; what remains is Background."""
+    probs = np.array([[(1 - value, value) for value in glass]], np.float32)
+    with PredictionWriter(folder, folder.name, classes, scored_size) as writer:
+        for index in indices:
+            writer.add(index, probs, (1, 4))
+        writer.finish(lineage)
+
+
+def ensemble_of(tmp_path, prepared, glass, *, folds=(0,), odd=None, **odd_settings):
+    """The ensemble of the models in `glass`, from (round, member, fold) to probabilities of Glass.
+
+    The store of the model `odd` is written with `odd_settings`.
+    """
+    keys = [(r, m, f) for r in ("baseline", "retrain") for m in {key[1]: 0 for key in glass} for f in folds]
+    for key in keys:
+        indices = [*prepared.folds[key[2]].judge, *prepared.sets["test"]]
+        folder = tmp_path / "predictions" / "{}-{}-{}".format(*key)
+        store(folder, glass.get(key, [0] * 4), indices, **(odd_settings if key == odd else {}))
+    members = tuple(dict.fromkeys(key[1] for key in glass))
+    return Ensemble(prepared, load_predictions(tmp_path / "predictions", members, folds), folds)
+
+
+# Candidates
+
+
+@pytest.mark.parametrize("members", [("main",), ("main", "second"), ("a", "b", "c")])
+def test_the_candidates_are_those_that_params_yaml_may_name(members):
+    assert [candidate.name for candidate in list_candidates(members)] == candidate_names(members)
+
+
+def test_means_are_over_the_members_of_a_round_or_of_both():
+    parts = {candidate.name: set(candidate.parts) for candidate in list_candidates(("main", "second"))}
+    assert parts["retrain-main"] == {("retrain", "main")}
+    assert parts["mean-baseline"] == {("baseline", "main"), ("baseline", "second")}
+    assert parts["mean-all"] == parts["mean-baseline"] | parts["mean-retrain"]
+
+
+def test_stores_are_named_by_the_members_and_never_found_by_what_lies_there(tmp_path, prepared):
+    ensemble_of(tmp_path, prepared, {("baseline", "main", 0): [0] * 4})
+    store(tmp_path / "predictions" / "baseline-old-0", [1] * 4, [0])
+    found = load_predictions(tmp_path / "predictions", ("main",), (0,))
+    assert list(found) == [("baseline", "main", 0), ("retrain", "main", 0)]
+
+
+# Averages
+
+
+def test_a_mean_averages_probabilities_and_not_labels(tmp_path, prepared):
+    # two of three say Background (0.4 for Glass), the third is sure of Glass: (0.4 + 0.4 + 1.0) / 3 = 0.6
+    glass = {
+        ("baseline", "a", 0): [0.4, 0.4, 0.6, 0.1],
+        ("baseline", "b", 0): [0.4, 0.4, 0.6, 0.1],
+        ("baseline", "c", 0): [1.0, 0.6, 0.0, 0.1],
+    }
+    ensemble = ensemble_of(tmp_path, prepared, glass)
+    candidates = {candidate.name: candidate for candidate in list_candidates(("a", "b", "c"))}
+    test = prepared.sets["test"][0]
+    assert ensemble.label_map(candidates["mean-baseline"], test).tolist() == [[1, 0, 0, 0]]
+    assert ensemble.label_map(candidates["baseline-a"], test).tolist() == [[0, 0, 1, 0]]
+    assert ensemble.label_map(candidates["baseline-c"], test).tolist() == [[1, 1, 0, 0]]
+    # the retrained models say Background everywhere: half of the above
+    assert ensemble.label_map(candidates["mean-all"], test).tolist() == [[0, 0, 0, 0]]
+
+
+def test_every_member_weighs_the_same_in_the_mean_of_both_rounds(tmp_path, prepared):
+    glass = {("baseline", "main", 0): [1, 0.9, 0.5, 0.1], ("retrain", "main", 0): [0.1, 0, 0.6, 0.8]}
+    ensemble = ensemble_of(tmp_path, prepared, glass)
+    # 1.1, 0.9, 1.1 and 0.9 of 2
+    assert ensemble.label_map(list_candidates(("main",))[-1], prepared.sets["test"][0]).tolist() == [[1, 0, 1, 0]]
+
+
+def test_test_images_are_averaged_over_folds_and_held_out_ones_come_from_the_fold_that_judges_on_them(tmp_path):
+    glass = [box(GLASS, 0, 0, 2, 1)]
+    train = pictures(*"12345678", annotations=glass, **SHAPE)
+    write_folder(tmp_path / "raw", train=train, test=pictures("x", **SHAPE), categories={GLASS: "Glass"})
+    folder = prepare_folder(tmp_path / "raw", split=split_params(folds=2), val=None)
+    prepared = Prepared(folder, judge=True)
+    sure = {("baseline", "main", 0): [0.9, 0.9, 0.2, 0.2], ("baseline", "main", 1): [0.4, 0, 0.9, 0.4]}
+    ensemble = ensemble_of(tmp_path, prepared, sure, folds=(0, 1))
+    first = list_candidates(("main",))[0]
+    # (0.9 + 0.4) / 2, (0.9 + 0) / 2, (0.2 + 0.9) / 2, (0.2 + 0.4) / 2
+    assert [(i, m.tolist()) for i, m in ensemble.test_label_maps(first)] == [(8, [[1, 0, 1, 0]])]
+    for fold, own in ((0, [[1, 1, 0, 0]]), (1, [[0, 0, 1, 0]])):
+        for index in prepared.folds[fold].judge:
+            assert ensemble.label_map(first, index).tolist() == own
+    assert ensemble.judge_indices == sorted(prepared.folds[0].judge + prepared.folds[1].judge)
+    assert len(ensemble.judge_indices) == 4
+
+
+def test_each_judge_image_has_a_confusion_matrix_by_hand(tmp_path, prepared):
+    ensemble = ensemble_of(tmp_path, prepared, {("baseline", "main", 0): [0.9, 0.2, 0.8, 0.1]})
+    candidates = list_candidates(("main",))
+    confusions = ensemble.judge_confusions(candidates)
+    # truth 1 1 0 0, predicted 1 0 1 0: one pixel of each pair; `retrain` predicts 0 0 0 0
+    assert confusions["baseline-main"].tolist() == [[[1, 1], [1, 1]]] * 2
+    assert confusions["retrain-main"].tolist() == [[[2, 0], [2, 0]]] * 2
+
+
+def test_targets_are_scored_at_the_scored_size(tmp_path, prepared):
+    for round_ in ("baseline", "retrain"):
+        indices = [*prepared.folds[0].judge, *prepared.sets["test"]]
+        store(tmp_path / f"{round_}-main-0", [0.9, 0.1, 0.1, 0.9], indices, scored_size=(1, 2))
+    ensemble = Ensemble(prepared, load_predictions(tmp_path, ("main",), (0,)), (0,))
+    assert ensemble.scored_size == (1, 2)
+    # columns 0 and 2 of truth 1 1 0 0 and of prediction 1 0 0 1: both right
+    assert ensemble.judge_confusions(list_candidates(("main",)))["baseline-main"].tolist() == [[[1, 0], [0, 1]]] * 2
+
+
+# Refusals
+
+FIRST = {("baseline", "main", 0): [0.5] * 4}
+
+
+@pytest.mark.parametrize("seen, how", [("learned_from", "learned from"), ("tuned_on", "was tuned on")])
+def test_a_model_that_knows_its_judge_images_is_refused(tmp_path, prepared, seen, how):
+    entry = prepared.entries[prepared.folds[0].judge[0]]
+    leak = Lineage(**{"learned_from": frozenset(), "tuned_on": frozenset()} | {seen: frozenset({entry.content_hash})})
+    with pytest.raises(ValueError, match=f"retrain-main-0 {how} 1 of the images .* {entry.file_name}"):
+        ensemble_of(tmp_path, prepared, FIRST, odd=("retrain", "main", 0), lineage=leak)
+
+
+def test_a_model_may_know_training_and_tune_images(tmp_path, prepared):
+    fold = prepared.folds[0]
+    lineage = Lineage(frozenset(prepared.hashes(fold.train)), frozenset(prepared.hashes(fold.tune)))
+    ensemble_of(tmp_path, prepared, FIRST, odd=("baseline", "main", 0), lineage=lineage)
+
+
+def test_predictions_of_different_scored_sizes_are_refused(tmp_path, prepared):
+    with pytest.raises(ValueError, match=r"different scored sizes: \['\(1, 2\)', 'None'\]; run `dvc repro`"):
+        ensemble_of(tmp_path, prepared, FIRST, odd=("retrain", "main", 0), scored_size=(1, 2))
+
+
+def test_predictions_of_other_classes_than_the_data_are_refused_even_if_all_agree(tmp_path, prepared):
+    for round_ in ("baseline", "retrain"):
+        store(tmp_path / f"{round_}-main-0", [0.5] * 4, [0], classes=["Glass", "Background"])
+    with pytest.raises(ValueError, match="different classes"):
+        Ensemble(prepared, load_predictions(tmp_path, ("main",), (0,)), (0,))
+
+
+# The choice
+
+RIGHT, HALF, WRONG = ([[2, 0], [0, 2]], [[1, 1], [1, 1]], [[0, 2], [2, 0]])  # mIoU 1, 1/3 and 0
+CANDIDATES = list_candidates(("main",))  # baseline-main, retrain-main, mean-all
+SCENES = ["s1", "s2", "s3"]
+
+
+def chosen(rule, *matrices):
+    confusions = {c.name: np.array([m] * 3) for c, m in zip(CANDIDATES, matrices, strict=True)}
+    return select(rule, CANDIDATES, confusions, SCENES)
+
+
+def test_best_takes_the_highest_score():
+    selection = chosen("best", HALF, RIGHT, WRONG)
+    assert selection["chosen"] == "retrain-main"
+    assert [row["miou"] for row in selection["candidates"]] == [pytest.approx(1 / 3), 1, 0]
+    assert selection["headline"] == "chosen as best of 3 on these images" and "optimism" in selection
+
+
+def test_of_equals_best_takes_the_first():
+    assert chosen("best", WRONG, RIGHT, RIGHT)["chosen"] == "retrain-main"
+    assert chosen("best", HALF, HALF, HALF)["chosen"] == "baseline-main"
+
+
+def test_a_named_candidate_is_taken_whatever_its_score():
+    selection = chosen("mean-all", RIGHT, RIGHT, WRONG)
+    assert (selection["rule"], selection["chosen"]) == ("mean-all", "mean-all")
+    assert "headline" not in selection and "optimism" not in selection  # nothing was chosen on these images
+
+
+def test_an_unknown_rule_names_the_candidates():
+    with pytest.raises(ValueError, match=r"no candidate 'mean-al'; .* baseline-main, retrain-main, mean-all"):
+        chosen("mean-al", RIGHT, RIGHT, RIGHT)
+
+
+def test_differences_are_against_the_first_members_baseline_which_alone_is_the_reference():
+    selection = chosen("best", HALF, RIGHT, HALF)
+    assert selection["reference"] == "baseline-main"
+    assert (selection["judge_images"], selection["judge_groups"]) == (3, 3)
+    first, better, equal = (row["difference"] for row in selection["candidates"])
+    assert first["verdict"] == "reference" and first["difference"] == equal["difference"] == 0
+    assert better["difference"] == pytest.approx(2 / 3)
+    assert better["verdict"] == equal["verdict"] == "undecided: too few scenes"
+
+
+def test_a_second_baseline_that_predicts_the_same_is_not_the_reference():
+    candidates = [Candidate(f"baseline-{name}", (("baseline", name),)) for name in "ab"]
+    rows = select("best", candidates, {c.name: np.array([HALF] * 3) for c in candidates}, SCENES)["candidates"]
+    assert [row["difference"]["verdict"] == "reference" for row in rows] == [True, False]

@@ -1,0 +1,253 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from segpipe.params import candidate_names, check_params, load_params
+
+COMMITTED = Path(__file__).parent.parent / "params.yaml"
+# the tests below change single keys of the committed file, whatever values it holds today
+RAW = YAML(typ="safe").load(COMMITTED.read_text(encoding="utf-8"))
+TWO_MEMBERS = {"member_names": ["main", "second"], "members": {"main": {}, "second": {}}, "ensemble.rule": "best"}
+
+
+def changed(changes: dict[str, Any]) -> dict:
+    """The committed parameters with the values at these dotted keys."""
+    raw = copy.deepcopy(RAW)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = raw
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return raw
+
+
+def problems(changes: dict[str, Any]) -> list[str]:
+    """What is said of these changes, one line a problem, without the head line."""
+    with pytest.raises(ValueError) as error:
+        check_params(changed(changes))
+    head, *lines = str(error.value).split("\n")
+    assert head == f"params.yaml: {len(lines)} problem{'s' if len(lines) > 1 else ''}"
+    return [line.strip() for line in lines]
+
+
+def override(override: object) -> dict[str, Any]:
+    return TWO_MEMBERS | {"members": {"main": {}, "second": override}}
+
+
+def test_the_committed_file_loads():
+    params = load_params(COMMITTED)
+    assert {"sample", "data", "model", "tracking"} <= set(RAW) == set(type(params).model_fields)
+    assert params.loss.dice == RAW["loss"]["dice"] and list(params.member_names) == RAW["member_names"]
+
+
+# Single keys
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("loss.dcie", 0.5, "loss.dcie: unknown key; did you mean loss.dice?"),
+        ("model.dropout.decodr", 0.5, "model.dropout.decodr: unknown key; did you mean model.dropout.decoder?"),
+        ("los", {}, "los: unknown key; did you mean loss?"),
+        ("teach.confidence", 0.5, "teach.confidence: unknown key here; did you mean pseudo_label.confidence?"),
+        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(key, value, said):
+    assert problems({key: value}) == [said]
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("loss.dice", -0.1, "found -0.1; input should be greater than or equal to 0"),
+        ("loss.dice", "0.5", "found '0.5'; input should be a valid number"),
+        ("loss.dice", True, "found True; input should be a valid number"),
+        ("loss.label_smoothing", 1.5, "found 1.5; input should be less than or equal to 1"),
+        ("optimizer.lr", 0, "found 0; input should be greater than 0"),
+        ("optimizer.lr", float("inf"), "found inf; input should be a finite number"),
+        ("optimizer.lr", float("nan"), "found nan; input should be a finite number"),
+        ("retrain.ratio", float("inf"), "found inf; input should be a finite number"),
+        ("optimizer.name", "adamv", "found 'adamv'; allowed: madgrad, adamw; did you mean adamw?"),
+        ("model.output_stride", 12, "found 12; allowed: 8, 16, 32"),
+        ("model.atrous_rates", [2, 0], "found 0; input should be greater than 0"),
+        ("train.batch_size", 1, "found 1; input should be greater than or equal to 2"),
+        ("train.epochs", 2.5, "found 2.5; input should be a valid integer"),
+        ("data.image_size", [128], "found [128]; expected two numbers, height and width"),
+        ("data.on_problem", "ignore", "found 'ignore'; allowed: stop, skip"),
+        ("split.group_by", "frame", "'frame' has 0 groups in parentheses; expected one, the part that names the scene"),
+        ("split.group_by", "(a)(b)", "'(a)(b)' has 2 groups in parentheses; expected one"),
+        ("split.group_by", "(a", "'(a' is not a regular expression (missing ), unterminated subpattern"),
+    ],
+)
+def test_an_impossible_value_is_refused_with_what_is_allowed(key, value, said):
+    (line,) = problems({key: value})
+    place = line.split(": ")[0]
+    assert place in (key, f"{key}.1") and line.startswith(f"{place}: {said}")
+
+
+def test_a_missing_key_is_named():
+    raw = changed({})
+    del raw["model"]["dropout"]["decoder"]
+    with pytest.raises(ValueError, match=r"\n  model\.dropout\.decoder: missing; every key stands in params\.yaml"):
+        check_params(raw)
+
+
+def test_a_loss_without_any_term_is_refused():
+    terms = ("ce", "soft_ce", "focal", "dice", "jaccard", "tversky")
+    (line,) = problems({f"loss.{term}": 0 for term in terms})
+    assert line.startswith("loss: every term has weight 0")
+
+
+def test_all_problems_come_at_once():
+    changes = {"loss.dcie": 1, "train.threads": 0, "split.train_folds": [9], "split.folds": 2, "data.val": None}
+    lines = problems(changes | {"members.main": {"sede": 3}})
+    assert {line.split(":")[0] for line in lines} == {
+        "loss.dcie",
+        "train.threads",
+        "split.train_folds",
+        "members.main.sede",
+    }
+
+
+def test_an_int_may_stand_for_a_float_and_the_sections_are_frozen():
+    params = check_params(changed({"loss.dice": 1}))
+    assert params.loss.dice == 1
+    with pytest.raises(ValidationError, match="frozen"):
+        params.loss.dice = 2
+    with pytest.raises(ValidationError, match="frozen"):
+        params.seed = 2
+
+
+def test_a_single_pool_file_needs_no_list():
+    assert check_params(changed({"data.unlabeled": "pool.json"})).data.unlabeled == ("pool.json",)
+
+
+# Members
+
+
+def test_a_members_overrides_are_laid_over_the_shared_sections():
+    second = {"model": {"arch": "smp.FPN", "dropout": {"decoder": 0.4}}, "loss": {"dice": 0.25}}
+    params = check_params(changed(override(second) | {"model.dropout.encoder": 0.2, "loss.ce": 2, "loss.dice": 1}))
+    merged = params.member("second")
+    assert (merged.model.arch, merged.model.encoder) == ("smp.FPN", RAW["model"]["encoder"])
+    assert (merged.model.dropout.encoder, merged.model.dropout.decoder) == (0.2, 0.4)
+    assert (merged.loss.ce, merged.loss.dice) == (2, 0.25)
+    assert params.member("main").loss.dice == params.loss.dice == 1
+
+
+def test_a_members_list_replaces_the_shared_one_whole():
+    second = {"model": {"atrous_rates": [6]}, "augment": {"train": []}}
+    params = check_params(changed(override(second) | {"model.atrous_rates": [2, 4, 6]}))
+    assert params.member("second").model.atrous_rates == (6,)
+    assert params.member("second").augment.train == ()
+    assert params.member("second").augment.pseudo == params.augment.pseudo
+
+
+@pytest.mark.parametrize(
+    "second, said",
+    [
+        ({"loss": {"dcie": 1}}, "members.second.loss.dcie: unknown key; did you mean members.second.loss.dice?"),
+        ({"modle": {}}, "members.second.modle: unknown key; did you mean members.second.model?"),
+        ({"data": {}}, "members.second.data: unknown key"),
+        ({"loss": {"dice": -1}}, "members.second.loss.dice: found -1; input should be greater than or equal to 0"),
+        ({"model": {"atrous_rates": []}}, "members.second.model.atrous_rates: found []; value should have at least 1"),
+        ({"seed": None}, "members.second.seed: found None; input should be a valid integer"),
+    ],
+)
+def test_a_fault_in_an_override_is_named_where_it_stands(second, said):
+    (line,) = problems(override(second))
+    assert line.startswith(said)
+
+
+def test_a_fault_of_a_shared_section_is_not_repeated_for_each_member():
+    assert len(problems(override({"loss": {"ce": 1}}) | {"loss.dice": -1})) == 1
+
+
+def test_an_unknown_member_is_a_key_error():
+    with pytest.raises(KeyError, match="no member 'third'; member_names lists main, second"):
+        check_params(changed(TWO_MEMBERS)).member("third")
+
+
+# Keys that must fit one another
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"data.val": "val.json", "split.folds": 5}, "data.val, split.folds: both are set; held-out images come from"),
+        ({"data.val": None, "split.folds": None}, "data.val, split.folds: both are empty"),
+        ({"data.val": None, "split.folds": 3, "split.train_folds": [0, 3]}, "split.train_folds: found fold 3; there"),
+        ({"data.val": "val.json", "split.folds": None, "split.train_folds": [1]}, "split.train_folds: found fold 1"),
+        ({"data.val": None, "split.folds": 3, "split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
+        (TWO_MEMBERS | {"member_names": ["main", "main"]}, "member_names: found an entry twice in ['main', 'main']"),
+        (TWO_MEMBERS | {"members": {"main": {}}}, "members: no entry for 'second' of member_names; add `second: {}`"),
+        (
+            {"member_names": ["a-b"], "members": {"a-b": {}}, "ensemble.rule": "best"},
+            "member_names: found 'a-b'; a name becomes a folder: use letters, digits and _",
+        ),
+        (TWO_MEMBERS | {"ensemble.rule": "bset"}, "ensemble.rule: found 'bset'; allowed: best, baseline-main,"),
+        (TWO_MEMBERS | {"ensemble.rule": "retrain-man"}, "ensemble.rule: found 'retrain-man'; allowed:"),
+    ],
+)
+def test_keys_must_fit_one_another(changes, said):
+    (line,) = problems(changes)
+    assert line.startswith(said)
+
+
+def test_a_rule_may_name_any_candidate():
+    for rule in ("best", *candidate_names(("main", "second"))):
+        assert check_params(changed(TWO_MEMBERS | {"ensemble.rule": rule})).ensemble.rule == rule
+
+
+def test_candidates_of_two_members_are_singles_then_means():
+    assert candidate_names(("main", "second")) == [
+        "baseline-main",
+        "baseline-second",
+        "retrain-main",
+        "retrain-second",
+        "mean-baseline",
+        "mean-retrain",
+        "mean-all",
+    ]
+
+
+def test_of_one_member_only_the_mean_over_both_rounds_is_not_a_member_itself():
+    assert candidate_names(("main",)) == ["baseline-main", "retrain-main", "mean-all"]
+
+
+# The file
+
+
+def test_1e_4_is_read_as_a_number(tmp_path):
+    path = tmp_path / "params.yaml"
+    YAML().dump(changed({"optimizer.lr": "LR"}), path)
+    path.write_text(path.read_text().replace("lr: LR", "lr: 1e-4"))
+    assert load_params(path).optimizer.lr == 0.0001
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("loss: {dice: [", "not valid YAML"),
+        ("seed: 0\nseed: 1\n", "not valid YAML"),  # DVC would take either
+        ("", "found NoneType, expected sections"),
+        ("- data\n", "found list, expected sections"),
+    ],
+)
+def test_a_file_that_is_no_mapping_of_sections_is_refused_by_name(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        load_params(path)
+    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(ValueError, match=r"params\.yaml: not found; run the command in the project's top folder"):
+        load_params(tmp_path / "params.yaml")
