@@ -18,6 +18,7 @@ from segpipe.metrics import (
     confusion_matrix,
     iou_per_class,
     mean_iou,
+    optimism_of_best,
     per_image_miou,
     pooled_miou,
 )
@@ -308,3 +309,21 @@ def test_what_cannot_be_resampled_is_refused(confusions, groups, message):
 def test_importing_metrics_does_not_import_torch():
     check = "import sys, segpipe.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_optimism_is_zero_for_one_model_and_for_equal_models():
+    confusions = np.random.default_rng(0).integers(0, 50, (12, 3, 3))
+    groups = [str(image) for image in range(12)]
+    assert optimism_of_best([confusions], groups, resamples=200) == 0
+    assert optimism_of_best([confusions, confusions.copy()], groups, resamples=200) == 0
+
+
+def test_optimism_of_the_best_of_many_equally_good_models_is_above_zero():
+    # 20 models that are right on about half of each image's pixels by luck alone: the best of them is flattered
+    generator = np.random.default_rng(1)
+    right = generator.integers(30, 70, (20, 15))
+    models = [np.array([[[r, 100 - r], [100 - r, r]] for r in model]) for model in right]
+    groups = [str(image) for image in range(15)]
+    estimate = optimism_of_best(models, groups, resamples=2_000)
+    truth = max(pooled_miou(model) for model in models) - np.mean([pooled_miou(model) for model in models])
+    assert 0.25 * truth < estimate < 2 * truth

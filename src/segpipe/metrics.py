@@ -270,12 +270,12 @@ def optimism_of_best(
 ) -> float:
     """By how much the best of several models' pooled mIoU is likely to flatter it, for having been chosen by it.
 
-    In each resample of the groups the model that is best there is chosen; the mean of its score there minus its score
-    on the full set estimates the optimism (Efron and Tibshirani 1993, chapter 17). 0 for a single model.
+    In each resample of the groups the model that is best there is chosen. How far its score there exceeds its score on
+    the full set, beyond what the same resample does to the full set's best, is the optimism; the mean over resamples
+    estimates it (Efron and Tibshirani 1993, chapter 17). 0 for a single model and for models that are all the same.
     """
-    if len(models) == 1:
-        return 0.0
     values = _mean(_resampled_iou(_group_counts(models, groups), resamples, seed, 0.95))
-    full = np.array([pooled_miou(confusions) for confusions in models])
+    shifts = np.nan_to_num(values - np.array([pooled_miou(confusions) for confusions in models]))
+    winner = int(np.argmax([pooled_miou(confusions) for confusions in models]))
     best = np.nan_to_num(values, nan=-1.0).argmax(axis=1)
-    return float(np.mean(values[np.arange(len(values)), best] - full[best]))
+    return float(np.mean(shifts[np.arange(len(values)), best] - shifts[:, winner]))

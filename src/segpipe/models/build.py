@@ -125,14 +125,17 @@ def load_encoder_weights(network: nn.Module, model: ModelParams) -> None:
             ) from error
     else:
         state = load_file(model.encoder_weights)
+    # timm's features-only encoders may be flat: stages_0 for stages.0
+    plain = {name.replace("_", "."): tensor for name, tensor in state.items()}
     wanted = target.state_dict()
-    missing = [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]
+    found = {name: plain.get(name.replace("_", ".")) for name in wanted}
+    missing = [name for name, tensor in found.items() if tensor is None or tensor.shape != wanted[name].shape]
     if missing:
         raise ValueError(
             f"model.encoder_weights: {model.encoder_weights} does not fit {model.encoder}: "
             f"{len(missing)} of {len(wanted)} tensors are missing or of another shape, first {', '.join(missing[:3])}"
         )
-    target.load_state_dict({name: state[name] for name in wanted})
+    target.load_state_dict(found)
 
 
 def stride_of(description: Architecture) -> int:
