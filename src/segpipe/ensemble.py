@@ -130,7 +130,9 @@ def select(rule: str, candidates: list[Candidate], confusions: dict[str, np.ndar
 
 
 def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: list[str]) -> dict:
-    interval, comparison = bootstrap_miou(own, groups), compare_miou(own, reference, groups)
+    interval, difference = bootstrap_miou(own, groups), asdict(compare_miou(own, reference, groups))
+    if np.array_equal(own, reference):
+        difference["verdict"] = "identical"  # the reference itself, or a retraining that kept its baseline
     return {
         "name": candidate.name,
         "models": ["-".join(part) for part in candidate.parts],
@@ -138,7 +140,7 @@ def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: l
         "low": interval.low,
         "high": interval.high,
         "per_image_miou": per_image_miou(own),
-        "difference": asdict(comparison),
+        "difference": difference,
     }
 
 

@@ -1,0 +1,296 @@
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from segpipe.data.lineage import Lineage
+from segpipe.labels import ClassTable
+from segpipe.models.build import architecture, load_encoder_weights
+from segpipe.models.checkpoint import (
+    ModelCard,
+    Segmenter,
+    load_segmenter,
+    load_weights,
+    new_segmenter,
+    read_card,
+    save_weights,
+    write_card,
+)
+from segpipe.params import ModelParams, OptimizerParams, SchedulerParams, load_params
+from segpipe.training.optim import build_optimizer, build_scheduler, lr_factor
+
+COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
+ENCODER = "test_resnet"  # timm's own for tests: 0.5 M weights
+CLASSES = ClassTable(("Background", "Glass", "Paper"), (None, 2, 7), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+
+
+def model_params(**changes):
+    own = {"arch": "deeplabv3", "encoder": ENCODER, "encoder_weights": None, "output_stride": 16}
+    own |= {"atrous_rates": (2, 4, 6), "decoder_channels": 16}
+    own |= {"dropout": {"encoder": 0.0, "decoder": 0.0, "projection": 0.0}}
+    return ModelParams.model_validate(COMMITTED | own | changes)
+
+
+def segmenter_of(num_classes=3, **changes):
+    torch.manual_seed(0)
+    return new_segmenter(architecture(model_params(**changes), num_classes))
+
+
+def random_images(*size, seed=0):
+    return torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+# Our DeepLabV3
+
+DROPOUT = {"encoder": 0.1, "decoder": 0.2, "projection": 0.3}
+
+
+def test_dropout_stands_where_params_yaml_names_it():
+    network = segmenter_of(dropout=DROPOUT).network
+    places = {
+        name: module.p
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.dropout._DropoutNd) and not name.startswith("encoder.")
+    }
+    branches = {f"aspp.branches.{number}.3": 0.2 for number in range(4)}
+    assert places == branches | {
+        "encoder_dropout": 0.1,
+        "aspp.pooled.3": 0.2,
+        "refine.3": 0.2,
+        "projection_dropout": 0.3,
+    }
+
+
+def test_no_dropout_is_on_the_logits():
+    # everything before the classifier is erased: what is left is its bias, in every pixel of every class
+    network = segmenter_of(dropout=dict.fromkeys(DROPOUT, 1.0)).network.train()
+    with torch.no_grad():
+        network.classifier.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        logits = network(torch.rand(2, 3, 64, 64))
+    torch.testing.assert_close(logits, torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1).expand_as(logits))
+
+
+def test_without_dropout_training_mode_is_the_same_every_time():
+    network = segmenter_of().network.train()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), network(images))
+
+
+@pytest.mark.parametrize("rates", [(2, 4, 6), (3,), (1, 2, 3, 4)])
+def test_the_atrous_rates_are_the_dilations_of_the_branches(rates):
+    aspp = segmenter_of(atrous_rates=rates).network.aspp
+    assert [branch[0].dilation[0] for branch in aspp.branches] == [1, *rates]
+    assert [branch[0].kernel_size[0] for branch in aspp.branches] == [1, *[3] * len(rates)]
+
+
+def test_the_decoder_channels_are_the_width_behind_the_encoder():
+    network = segmenter_of(decoder_channels=24).network
+    assert network.classifier.in_channels == network.aspp.branches[1][0].out_channels == 24
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_the_output_stride_is_input_size_over_feature_size(stride):
+    encoder = segmenter_of(output_stride=stride).network.encoder.eval()
+    assert encoder(torch.rand(1, 3, 64, 96))[-1].shape[-2:] == (64 // stride, 96 // stride)
+
+
+def test_smp_deeplab_takes_stride_rates_and_channels_from_params_yaml():
+    network = segmenter_of(arch="smp.DeepLabV3", output_stride=8, atrous_rates=(5, 7, 11), decoder_channels=24).network
+    dilations = {module.dilation[0] for module in network.decoder.modules() if isinstance(module, nn.Conv2d)}
+    assert dilations == {1, 5, 7, 11}
+    assert network.encoder.eval()(torch.rand(1, 3, 64, 64))[-1].shape[-2:] == (8, 8)
+    assert network.segmentation_head[0].in_channels == 24
+
+
+# Sizes
+
+ARCHITECTURES = ["deeplabv3", "smp.DeepLabV3", "smp.DeepLabV3Plus", "smp.FPN", "smp.Unet"]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("stride", [8, 16])
+def test_logits_are_as_large_as_the_image_where_the_stride_does_not_divide_it(arch, stride):
+    segmenter = segmenter_of(arch=arch, output_stride=stride).eval()
+    with torch.inference_mode():
+        assert segmenter(random_images(37, 50)).shape == (2, 3, 37, 50)
+
+
+def test_padding_is_the_mean_colour_below_and_to_the_right():
+    description = architecture(model_params(), 3)
+    torch.manual_seed(0)
+    segmenter = Segmenter(description, [0.2, 0.4, 0.6], [0.2, 0.2, 0.2]).eval()  # 51, 102 and 153 of 255
+    images = random_images(37, 50)
+    padded = torch.tensor([51, 102, 153], dtype=torch.uint8).view(1, 3, 1, 1).repeat(2, 1, 48, 64)
+    padded[..., :37, :50] = images
+    with torch.inference_mode():
+        torch.testing.assert_close(segmenter(images), segmenter(padded)[..., :37, :50])
+
+
+# Names
+
+
+def test_unknown_names_come_at_once_with_the_nearest_ones():
+    with pytest.raises(ValueError) as error:
+        segmenter_of(arch="deeplabv33", encoder="regnetx_02", encoder_weights="nowhere.safetensors")
+    _, arch, encoder, weights = str(error.value).split("\n")
+    assert arch.startswith("  model.arch: found 'deeplabv33'; nearest: deeplabv3")
+    assert encoder.startswith("  model.encoder: found 'regnetx_02'; nearest: ") and "regnetx_002" in encoder
+    assert weights.startswith("  model.encoder_weights: found 'nowhere.safetensors'; allowed: empty, imagenet, or")
+
+
+def test_an_encoder_that_an_architecture_cannot_use_is_an_error_with_the_librarys_reason():
+    with pytest.raises(ValueError, match=r"model: deeplabv3 cannot be built on densenet121: .*output_stride"):
+        segmenter_of(encoder="densenet121")
+
+
+# Checkpoints
+
+
+def save(segmenter, folder, **card):
+    values = {"architecture": architecture(model_params(), 3), "image_size": (64, 48), "mean": [0.5] * 3}
+    values |= {"std": [0.25] * 3, "classes": CLASSES, "lineage": Lineage(frozenset({"h1"}), frozenset({"h2"}))}
+    write_card(ModelCard(**values | {"parents": ["data/pseudo/0"], "chosen_epoch": 7} | card), folder)
+    save_weights(segmenter, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("arch", ["deeplabv3", "smp.FPN"])
+def test_a_model_that_is_saved_and_loaded_gives_the_same_logits(tmp_path, arch):
+    description = architecture(model_params(arch=arch, dropout=DROPOUT, atrous_rates=(3, 5)), 3)
+    segmenter = Segmenter(description, [0.1, 0.2, 0.3], [0.2, 0.3, 0.4])
+    with torch.no_grad():
+        segmenter.train()(random_images(64, 64, seed=1))  # moves the running statistics of batch normalisation
+    save(segmenter, tmp_path, architecture=description, mean=[0.1, 0.2, 0.3], std=[0.2, 0.3, 0.4])
+    loaded, _ = load_segmenter(tmp_path)
+    assert not loaded.training
+    images = random_images(40, 56)
+    with torch.inference_mode():
+        logits = segmenter.eval()(images)
+        torch.testing.assert_close(loaded(images), logits, rtol=0, atol=0)
+        assert (logits != segmenter_of(arch=arch).eval()(images)).any()
+
+
+def test_the_card_comes_back_as_it_was(tmp_path):
+    save(segmenter_of(), tmp_path)
+    card = read_card(tmp_path)
+    assert card.architecture == architecture(model_params(), 3)
+    assert (card.image_size, card.classes, card.chosen_epoch) == ((64, 48), CLASSES, 7)
+    assert card.lineage == Lineage(frozenset({"h1"}), frozenset({"h2"})) and card.parents == ["data/pseudo/0"]
+
+
+def test_weights_of_another_class_count_are_refused_naming_the_layer(tmp_path):
+    save(segmenter_of(num_classes=5), tmp_path)
+    layers = r"classifier\.weight is \(5, 16, 1, 1\), expected \(3, 16, 1, 1\); classifier\.bias is \(5,\), expected"
+    with pytest.raises(ValueError, match=rf"model\.safetensors: does not fit its description: {layers}"):
+        load_segmenter(tmp_path)
+
+
+def test_weights_that_lack_a_layer_or_have_one_more_are_refused(tmp_path):
+    segmenter = segmenter_of()
+    save(segmenter, tmp_path)
+    path = tmp_path / "model.safetensors"
+    state = load_file(path)
+    state["clasifier.bias"] = state.pop("classifier.bias")
+    save_file(state, path)
+    said = r"classifier\.bias is missing; clasifier\.bias is not in the architecture \(2 in all\)"
+    with pytest.raises(ValueError, match=said):
+        load_weights(segmenter, path)
+
+
+# Pretrained encoders
+
+
+def encoder_file(path, encoder):
+    """Weights as timm publishes them, classification head and all, each of them 0.5."""
+    state = timm.create_model(encoder, pretrained=False).state_dict()
+    save_file(
+        {name: torch.full_like(tensor, 0.5 if tensor.is_floating_point() else 1) for name, tensor in state.items()},
+        path,
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("arch", ["deeplabv3", "smp.FPN"])
+@pytest.mark.parametrize("encoder", [ENCODER, "test_convnext"])  # the second has flattened names, stages_0 for stages.0
+def test_a_file_of_encoder_weights_replaces_the_encoder_and_nothing_else(tmp_path, arch, encoder):
+    params = model_params(arch=arch, encoder=encoder, encoder_weights=encoder_file(tmp_path / "w", encoder))
+    network = segmenter_of(arch=arch, encoder=encoder).network
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_encoder_weights(network, params)
+    for name, tensor in network.state_dict().items():
+        if name.startswith("encoder."):
+            assert ((tensor == 0.5) | (tensor == 1)).all(), name
+        else:
+            torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_encoder_weights_of_another_encoder_are_refused_naming_layers(tmp_path):
+    path = encoder_file(tmp_path / "w", "test_efficientnet")
+    with pytest.raises(ValueError, match=rf"does not fit {ENCODER}: \d+ of \d+ tensors are missing .* conv1"):
+        load_encoder_weights(segmenter_of().network, model_params(encoder_weights=path))
+
+
+def test_an_unreachable_hub_is_an_error_that_offers_a_file(monkeypatch):
+    network = segmenter_of().network
+
+    def unreachable(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(ValueError, match=rf"imagenet weights of {ENCODER} could not be downloaded \(OSError\); give"):
+        load_encoder_weights(network, model_params(encoder_weights="imagenet"))
+
+
+# The learning rate, by update
+
+
+def schedule(total, **changes):
+    """The factors of all updates; an epoch has 5."""
+    settings = {"name": "constant", "warmup_updates": 0, "power": 1.0, "step_epochs": 2, "gamma": 0.5} | changes
+    params = SchedulerParams.model_validate(settings)
+    return [lr_factor(params, update, 5, total) for update in range(total)]
+
+
+def test_warm_up_rises_linearly_from_above_0_to_1():
+    assert schedule(6, warmup_updates=3) == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_constant_stays():
+    assert schedule(4) == [1, 1, 1, 1]
+
+
+def test_step_halves_every_two_epochs_of_five_updates():
+    assert schedule(25, name="step") == [1] * 10 + [0.5] * 10 + [0.25] * 5
+
+
+def test_poly_falls_from_the_end_of_warm_up_to_nearly_0():
+    assert schedule(5, name="poly") == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert schedule(6, name="poly", warmup_updates=1, power=2.0) == pytest.approx([0.5, 1, 0.64, 0.36, 0.16, 0.04])
+    assert 0 < schedule(1000, name="poly", power=0.9)[-1] < 0.003
+
+
+@pytest.mark.parametrize("name", ["poly", "step", "constant"])
+def test_a_warm_up_longer_than_the_run_only_rises(name):
+    assert schedule(3, name=name, warmup_updates=9) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_poly_past_its_end_is_0_and_not_negative():
+    params = SchedulerParams(name="poly", warmup_updates=2, power=0.9, step_epochs=1, gamma=0.5)
+    assert lr_factor(params, 10, 5, 10) == lr_factor(params, 11, 5, 10) == 0
+
+
+@pytest.mark.parametrize("name, kind", [("madgrad", "MADGRAD"), ("adamw", "AdamW")])
+def test_the_scheduler_multiplies_the_named_optimisers_rate(name, kind):
+    optimizer = build_optimizer(nn.Linear(1, 1), OptimizerParams(name=name, lr=0.1, weight_decay=0.01, momentum=0.9))
+    assert type(optimizer).__name__ == kind and optimizer.param_groups[0]["weight_decay"] == 0.01
+    settings = SchedulerParams(name="poly", warmup_updates=1, power=1.0, step_epochs=1, gamma=0.5)
+    scheduler = build_scheduler(optimizer, settings, updates_per_epoch=3, total_updates=3)
+    rates = []
+    for _ in range(3):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.05, 0.1, 0.05])
