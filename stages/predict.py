@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-import torch
-
 from segpipe.data.prepared import Prepared
-from segpipe.inference.predict import predict_probs
+from segpipe.inference.predict import predict_probs, set_threads
 from segpipe.inference.probs import PredictionWriter
 from segpipe.models.checkpoint import load_segmenter
 from segpipe.stage import open_stage
@@ -21,7 +19,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     params = open_stage(__file__)
-    torch.set_num_threads(params.train.threads)
+    set_threads(params.train.threads)
     prepared = Prepared(arguments.prepared, fold=arguments.fold)
     segmenter, card = load_segmenter(arguments.model)
     indices = [*prepared.folds[arguments.fold].judge, *prepared.sets["test"]]

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-import torch
-
 from segpipe.data.prepared import Prepared
+from segpipe.inference.predict import set_threads
 from segpipe.inference.teach import teach
 from segpipe.stage import open_stage
 from segpipe.wire import check_wired
@@ -21,7 +20,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = open_stage(__file__)
     check_wired(params)
-    torch.set_num_threads(params.train.threads)
+    set_threads(params.train.threads)
     teachers = [arguments.models / f"{member}-{arguments.fold}" for member in params.member_names]
     prepared = Prepared(arguments.prepared, fold=arguments.fold)
     teach(prepared, arguments.fold, teachers, flips=params.teach.flips, out=arguments.out)

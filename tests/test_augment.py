@@ -89,6 +89,11 @@ def test_a_bad_value_is_named():
     assert "much" in refusals({"Affine": {"rotate": "much"}})[0]
 
 
+def test_what_albumentations_only_warns_about_is_refused_with_its_advice():
+    (line,) = refusals({"ShiftScaleRotate": {}})
+    assert line.startswith("augment.train.0.ShiftScaleRotate: ") and "Please use Affine transform instead" in line
+
+
 def test_all_faults_of_the_list_come_at_once():
     lines = refusals("HorizontalFlip", "Flop", {"Affine": {"rotat": 1, "scal": 1}}, {"HorizontalFlip": {"p": 2}})
     assert [line.split(":")[0].removeprefix("augment.train.") for line in lines] == [

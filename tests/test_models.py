@@ -98,11 +98,13 @@ def test_the_output_stride_is_input_size_over_feature_size(stride):
     assert encoder(torch.rand(1, 3, 64, 96))[-1].shape[-2:] == (64 // stride, 96 // stride)
 
 
-def test_smp_deeplab_takes_stride_rates_and_channels_from_params_yaml():
-    network = segmenter_of(arch="smp.DeepLabV3", output_stride=8, atrous_rates=(5, 7, 11), decoder_channels=24).network
+@pytest.mark.parametrize("stride", [8, 16])
+def test_smp_deeplab_takes_stride_rates_and_channels_from_params_yaml(stride):
+    changes = {"output_stride": stride, "atrous_rates": (5, 7, 11), "decoder_channels": 24}
+    network = segmenter_of(arch="smp.DeepLabV3", **changes).network
     dilations = {module.dilation[0] for module in network.decoder.modules() if isinstance(module, nn.Conv2d)}
     assert dilations == {1, 5, 7, 11}
-    assert network.encoder.eval()(torch.rand(1, 3, 64, 64))[-1].shape[-2:] == (8, 8)
+    assert network.encoder.eval()(torch.rand(1, 3, 64, 64))[-1].shape[-2:] == (64 // stride, 64 // stride)
     assert network.segmentation_head[0].in_channels == 24
 
 

@@ -38,10 +38,18 @@ def test_labels_of_odd_sides_come_from_the_pixel_at_or_before_them():
     assert resize_labels(np.array([[10, 11, 12, 13, 14]], np.uint8), (1, 3)).tolist() == [[10, 11, 13]]
 
 
+def gray(*row):
+    return np.repeat(np.array([row], np.uint8)[..., None], 3, axis=-1)
+
+
 def test_an_image_that_shrinks_is_averaged_over_areas():
-    row = np.array([[0, 100, 10, 30]], np.uint8)
-    image = np.stack([row, row, row], axis=-1).repeat(2, axis=0)
-    assert resize_image(image, (1, 2))[..., 0].tolist() == [[50, 20]]
+    assert resize_image(gray(0, 100, 10, 30), (1, 2))[..., 0].tolist() == [[50, 20]]
+    # the average of all four, not only of the two in the middle
+    assert resize_image(gray(0, 100, 10, 30), (1, 1))[..., 0].tolist() == [[35]]
+
+
+def test_an_image_that_grows_is_interpolated():
+    assert resize_image(gray(0, 100), (1, 4))[..., 0].tolist() == [[0, 25, 75, 100]]
 
 
 @pytest.mark.parametrize("size", [None, (3, 4)])

@@ -1,6 +1,5 @@
 """`segpipe ...`: what is not a stage."""
 
-
 from typing import Annotated
 
 import typer

@@ -131,8 +131,10 @@ def select(rule: str, candidates: list[Candidate], confusions: dict[str, np.ndar
 
 def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: list[str]) -> dict:
     interval, difference = bootstrap_miou(own, groups), asdict(compare_miou(own, reference, groups))
-    if np.array_equal(own, reference):
-        difference["verdict"] = "identical"  # the reference itself, or a retraining that kept its baseline
+    if own is reference:
+        difference["verdict"] = "reference"
+    elif np.array_equal(own, reference):
+        difference["verdict"] = "identical"  # such as a retraining that kept its baseline
     return {
         "name": candidate.name,
         "models": ["-".join(part) for part in candidate.parts],

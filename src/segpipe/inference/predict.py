@@ -18,6 +18,11 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def set_threads(threads: int) -> None:
+    """Use this many CPU threads: sums over another number round otherwise, so it is a parameter."""
+    torch.set_num_threads(threads)
+
+
 @torch.inference_mode()
 def predict_probs(
     segmenters: Sequence[Segmenter], images: PackedArrays, indices: Sequence[int], *, flips: bool, label: str
