@@ -1,10 +1,7 @@
 """dvc.yaml against params.yaml, the imports, .gitignore and the order of the house."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -222,23 +219,3 @@ def test_params_yaml_is_written_as_dvc_writes_it(tmp_path):
     assert [(old, new) for old, new in zip(before, after, strict=True) if old != new] == [
         ("  dice: 0.5", "  dice: 0.25")
     ]
-
-
-@pytest.mark.parametrize("stage", ["train", "teach", "predict"])
-def test_openmp_threads_sleep_while_they_wait_because_torch_loads_after_the_setting(stage):
-    program = f"""
-import importlib.abc, os, runpy, sys
-class Watch(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "torch":
-            print(os.environ.get("OMP_WAIT_POLICY"))
-            sys.exit()
-sys.meta_path.insert(0, Watch())
-runpy.run_path("stages/{stage}.py", run_name="imported")
-print("torch was never imported")
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    words = [sys.executable, "-c", program]
-    environment["PYTHONPATH"] = "src"
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "PASSIVE"

@@ -107,7 +107,6 @@ def select(rule: str, candidates: list[Candidate], confusions: dict[str, np.ndar
     """
     reference = candidates[0].name
     rows = [_row(candidate, confusions[candidate.name], confusions[reference], groups) for candidate in candidates]
-    rows[0]["difference"]["verdict"] = "reference"
     if rule == "best":
         chosen = max(rows, key=lambda row: row["miou"])["name"]
     elif rule in confusions:

@@ -1,16 +1,10 @@
 """The edge of a stage: checked parameters, this tree's own code, small results written the same way each time."""
 
 import json
-import os
 from pathlib import Path
 
 import segpipe
 from segpipe.params import Params, load_params
-
-# OpenMP's threads spin while they wait. As soon as anything else runs on the same cores (a loader process, a second
-# experiment) an update then takes ten times as long; asleep they cost nothing. Read when torch loads, hence here, in
-# the module that every stage imports before torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def open_stage(script: str) -> Params:

@@ -116,7 +116,8 @@ def png_path(folder: Path, file_name: str) -> Path:
 
 
 def _check_png(folder: Path, expected: list[tuple[str, tuple[int, int]]], num_classes: int) -> list[str]:
-    problems, file_name_of = [], {}
+    problems: list[str] = []
+    file_name_of: dict[Path, str] = {}
     for file_name, size in expected:
         path = png_path(folder, file_name)
         if (first := file_name_of.setdefault(path, file_name)) != file_name:

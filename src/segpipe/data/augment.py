@@ -52,10 +52,15 @@ def build_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> A.
 
 
 def _build(entry: str | dict[str, Any], key: str, problems: list[str]) -> Any:
-    if isinstance(entry, dict) and len(entry) != 1:
-        problems.append(f"{key}: found {list(entry)}; expected one transform name with its arguments beneath it")
+    named = {entry: None} if isinstance(entry, str) else entry
+    if not isinstance(named, dict) or len(named) != 1:  # inner lists come here unchecked
+        found = list(named) if isinstance(named, dict) else named
+        problems.append(f"{key}: found {found!r}; expected one transform name with its arguments beneath it")
         return None
-    name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    name, arguments = next(iter(named.items()))
+    if not isinstance(arguments, dict | None):
+        problems.append(f"{key}.{name}: found {arguments!r}; expected its arguments by name")
+        return None
     arguments = dict(arguments or {})
     transform = getattr(A, name, None)
     if not (inspect.isclass(transform) and issubclass(transform, A.BasicTransform | A.BaseCompose)):
@@ -65,7 +70,10 @@ def _build(entry: str | dict[str, Any], key: str, problems: list[str]) -> Any:
         problems.append(f"{key}: {name!r} is no albumentations transform{_nearest(name, names)}")
         return None
     if name in GROUPS:
-        inner = arguments.get("transforms", [])
+        inner = arguments.get("transforms")
+        if not isinstance(inner, list) or not inner:
+            problems.append(f"{key}.{name}.transforms: found {inner!r}; expected a list of transforms")
+            return None
         arguments["transforms"] = [_build(e, f"{key}.{name}.{i}", problems) for i, e in enumerate(inner)]
         if None in arguments["transforms"]:
             return None

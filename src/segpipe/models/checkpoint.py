@@ -93,7 +93,7 @@ def load_segmenter(folder: Path, weights: str = "model") -> tuple[Segmenter, Mod
     card = read_card(folder)
     segmenter = Segmenter(card.architecture, card.mean, card.std)
     load_weights(segmenter, folder / f"{weights}.safetensors")
-    return segmenter.eval(), card
+    return segmenter.eval().to(memory_format=torch.channels_last), card
 
 
 def load_weights(segmenter: Segmenter, path: Path) -> None:
