@@ -7,7 +7,7 @@ from segpipe.data.prepared import Prepared
 from segpipe.inference.predict import predict_probs, set_threads
 from segpipe.inference.probs import PredictionWriter
 from segpipe.models.checkpoint import load_segmenter
-from segpipe.stage import open_stage
+from segpipe.stage import open_stage, run_stage
 
 
 def main() -> None:
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from segpipe.data.prepare import prepare
-from segpipe.stage import open_stage
+from segpipe.stage import open_stage, run_stage
 
 
 def main() -> None:
@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.pseudo import make_pseudo_labels
-from segpipe.stage import open_stage, write_json
+from segpipe.stage import open_stage, run_stage, write_json
 
 
 def main() -> None:
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

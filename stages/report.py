@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from segpipe.report.page import write_report
-from segpipe.stage import open_stage
+from segpipe.stage import open_stage, run_stage
 from segpipe.wire import check_wired
 
 
@@ -29,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from segpipe.data.sample.write import write_sample
-from segpipe.stage import open_stage
+from segpipe.stage import open_stage, run_stage
 
 
 def main() -> None:
@@ -18,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 from segpipe.data.prepared import Prepared
 from segpipe.inference.predict import set_threads
 from segpipe.inference.teach import teach
-from segpipe.stage import open_stage
+from segpipe.stage import open_stage, run_stage
 from segpipe.wire import check_wired
 
 
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.pseudo import PseudoLabels
-from segpipe.stage import open_stage, write_json
+from segpipe.stage import open_stage, run_stage, write_json
 from segpipe.training.member import Job, train_member
 from segpipe.training.tracking import Tracker
 
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

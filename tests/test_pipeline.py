@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_project(folder: Path) -> list[list[str]]:
-    """A tiny project in `folder`, the current one; returns the words of each stage's command, in an order that respects deps."""
+    """A tiny project in `folder`, the current one; returns each stage's command as words, in an order that works."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("src", "stages"):

@@ -213,7 +213,7 @@ def test_a_validation_file_with_other_categories_is_an_error(root, categories, o
 
 
 def break_folder(root):
-    """One fault of each kind; sound remain b.png (train), e.png and f.png (val), y.png (test)."""
+    """One fault of each kind; sound remain b.png (train), e.png and f.png (val), the test images, q.png (pool)."""
     faulty = box(GLASS, 0, 0, 1, 1) | {"segmentation": [[0, 0, 1, 1]]}
     write_folder(
         root,
@@ -222,15 +222,16 @@ def break_folder(root):
             *pictures("b", annotations=[box(PAPER, 0, 0, 1, 1)]),
             *pictures("unknown", annotations=[box(99, 0, 0, 1, 1)]),
         ],
+        pool=pictures("p", "q"),
     )
     Picture("c.png", 4, 5).write(root)  # narrower than val.json says
     (root / "d.png").write_bytes(b"no image")
-    (root / "x.png").unlink()
+    (root / "p.png").unlink()
 
 
 def test_stop_lists_all_problems_of_the_files_at_once(root):
     break_folder(root)
-    head, *lines, advice = refused(root)
+    head, *lines, advice = refused(root, unlabeled=("pool.json",))
     assert head == f"{root}: 3 problems"
     assert [line.split(": ")[1] for line in lines] == ["annotation 101", "annotation 103", "image 10"]
     assert "polygon 0 has 4 numbers" in lines[0] and "category_id is 99" in lines[1] and "does not exist" in lines[2]
@@ -249,14 +250,15 @@ def test_stop_lists_all_broken_images_at_once(root):
 
 def test_skip_leaves_out_what_is_broken_and_lists_it(root):
     break_folder(root)
-    out = prepare_folder(root, on_problem="skip")
+    out = prepare_folder(root, on_problem="skip", unlabeled=("pool.json",))
     prepared = Prepared(out, judge=True)
-    assert [entry.file_name for entry in prepared.entries] == ["b.png", "e.png", "f.png", "y.png"]
+    kept = ["b.png", "e.png", "f.png", "x.png", "y.png", "q.png"]
+    assert [entry.file_name for entry in prepared.entries] == kept
     assert prepared.target(0)[0, :2].tolist() == [2, 0]  # b.png kept its own annotation
     assert [line.split(": ")[1] for line in left_out(out)] == [
         "annotation 101",
         "annotation 103",
-        "image 10",  # x.png
+        "image 10",  # p.png
         "image 10",  # a.png
         "image 12",  # unknown.png
         "image 10",  # c.png
@@ -295,3 +297,20 @@ def test_skip_does_not_take_a_file_without_annotations_for_background(root):
 def test_a_sound_folder_leaves_nothing_out(root):
     write_folder(root)
     assert left_out(prepare_folder(root)) == []
+
+
+def test_a_broken_test_image_stops_even_under_skip_because_the_submission_needs_its_row(root):
+    write_folder(root)
+    test_image = json.loads((root / "test.json").read_text())["images"][0]["file_name"]
+    (root / test_image).write_bytes(b"no image")
+    head, line, advice = refused(root, on_problem="skip")
+    assert head == f"{root}: 1 problem"
+    assert "data.test" in line and test_image in line
+    assert advice == "Mend the files."
+
+
+def test_a_pool_whose_images_are_all_broken_does_not_become_the_test_images(root):
+    write_folder(root, pool=pictures("p"))
+    (root / "p.png").write_bytes(b"no image")
+    prepared = Prepared(prepare_folder(root, on_problem="skip", unlabeled=("pool.json",)), fold=0)
+    assert prepared.pool() == ()

@@ -197,7 +197,7 @@ def test_wire_follows_members_and_folds(tmp_path):
             "split": PARAMS.split.model_copy(update={"train_folds": (0, 1)}),
         }
     )
-    with pytest.raises(RuntimeError, match="segpipe wire"):
+    with pytest.raises(ValueError, match="segpipe wire"):
         check_wired(changed, tmp_path / "dvc.yaml")
     assert wire(changed, tmp_path / "dvc.yaml") == ["teach", "ensemble", "report", "plots"]
     check_wired(changed, tmp_path / "dvc.yaml")

@@ -47,7 +47,7 @@ def run() -> None:
     """The entry point: a mistake of the user's is one clear message, not a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError) as error:
         typer.echo(f"segpipe: {error}", err=True)
         raise SystemExit(2) from error
 

@@ -1,6 +1,9 @@
 """The edge of a stage: checked parameters, this tree's own code, small results written the same way each time."""
 
 import json
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import segpipe
@@ -11,17 +14,32 @@ def open_stage(script: str) -> Params:
     """Checked parameters of the current folder, for the stage script at path `script`.
 
     Under `dvc exp run --temp` an editable install would import the original workspace's code, and the lock
-    would describe code that did not run. Raises RuntimeError unless the imported package stands beside the script,
+    would describe code that did not run. Raises ValueError unless the imported package stands beside the script, and
     ValueError with every problem of params.yaml.
     """
     expected = Path(script).resolve().parent.parent / "src" / "segpipe"
     imported = Path(segpipe.__file__).resolve().parent
     if imported != expected:
-        raise RuntimeError(
+        raise ValueError(
             f"{script}: imported segpipe from {imported}, but this tree's code is {expected}; "
             f"run `PYTHONPATH=src python {Path(script).name}` in the tree's top folder, as dvc.yaml does"
         )
     return load_params()
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage; a mistake in its input is one clear message and exit code 1, not a traceback.
+
+    Bad input raises ValueError or FileNotFoundError throughout the package; anything else is a bug and keeps its
+    traceback, as everything does where the environment has SEGPIPE_TRACEBACK.
+    """
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("SEGPIPE_TRACEBACK"):
+            raise
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 def write_json(path: Path, value: object) -> None:

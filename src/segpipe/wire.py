@@ -122,13 +122,13 @@ def expected_deps(params: Params, pipeline: dict, root: Path = Path()) -> dict[s
 
 
 def check_wired(params: Params, path: Path = PIPELINE) -> None:
-    """Raise RuntimeError unless the aggregating stages of dvc.yaml list just what params.yaml asks for."""
+    """Raise ValueError unless the aggregating stages of dvc.yaml list just what params.yaml asks for."""
     pipeline = yaml.safe_load(path.read_text(encoding="utf-8"))
     for stage, deps in member_deps(params).items():
         found = [dep for dep in pipeline["stages"][stage]["deps"] if not dep.startswith(CODE)]
         if found != deps:
             missing, extra = sorted(set(deps) - set(found)), sorted(set(found) - set(deps))
-            raise RuntimeError(
+            raise ValueError(
                 f"dvc.yaml: stage {stage} does not fit member_names and split.train_folds of params.yaml "
                 f"(missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
             )

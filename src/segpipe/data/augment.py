@@ -41,8 +41,9 @@ class Augment:
 def build_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> A.Compose:
     """The list at `key` of params.yaml as one transform.
 
-    Pixels that a geometric transform brings in from outside the image become IGNORE_INDEX in the target, not
-    class 0. Raises ValueError with every unknown name and argument and the nearest valid one.
+    Pixels that a geometric transform brings in from outside the image become IGNORE_INDEX in the target, not class 0;
+    so do the pixels that a dropout transform erases. Raises ValueError with every unknown name and argument and the
+    nearest valid one.
     """
     problems: list[str] = []
     built = [_build(entry, f"{key}.{position}", problems) for position, entry in enumerate(transforms)]

@@ -39,8 +39,8 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     """Write the prepared data set to the folder `out`.
 
     Raises ValueError with every problem found in the annotation files and images. With `on_problem: skip` broken
-    images, and labelled ones with a broken annotation, are left out and listed in `data_check.json`; files of other
-    categories and images in two lists are refused all the same.
+    images, and labelled ones with a broken annotation, are left out and listed in `data_check.json`; broken test
+    images, files of other categories and images in two lists are refused all the same.
     """
     files, problems = _read_files(data)
     _stop_on(problems, data, unskippable=_category_problems(files) + _overlap_problems(files))
@@ -105,12 +105,15 @@ def _overlap_problems(files: dict[str, list[CocoFile]]) -> list[Problem]:
 
 def _stop_on(problems: list[Problem], data: DataParams, *, unskippable: list[Problem]) -> None:
     """Raise ValueError with all problems; with `on_problem: skip`, only with those that skipping cannot mend."""
-    stopping = unskippable if data.on_problem == "skip" else problems + unskippable
+    # a submission without one of its images would be refused: a test image cannot be skipped
+    test_files = ("data.test", str(Path(data.root) / data.test))
+    in_test = [problem for problem in problems if problem.file in test_files]
+    stopping = in_test + unskippable if data.on_problem == "skip" else problems + unskippable
     if not stopping:
         return
     count = "1 problem" if len(stopping) == 1 else f"{len(stopping)} problems"
     advice = "Mend the files" + (
-        "." if unskippable else ", or set data.on_problem to skip to go on without what is broken."
+        "." if unskippable or in_test else ", or set data.on_problem to skip to go on without what is broken."
     )
     raise ValueError(f"{data.root}: {count}\n" + "\n".join(f"  {problem}" for problem in stopping) + f"\n{advice}")
 
@@ -212,7 +215,8 @@ def _sets(kept: list[Source], files: dict[str, list[CocoFile]]) -> dict[str, lis
         return [index[file_name] for file_name in names if file_name in index]
 
     sets = {"labeled": listed("train") + listed("val"), "judge": listed("judge"), "test": listed("test")}
-    sets["unlabeled"] = list(dict.fromkeys(listed("unlabeled"))) or sets["test"]
+    # only a pool that params.yaml leaves empty means the test images; one whose images are all broken stays empty
+    sets["unlabeled"] = list(dict.fromkeys(listed("unlabeled"))) if files["unlabeled"] else sets["test"]
     return sets
 
 
