@@ -170,7 +170,7 @@ def test_a_model_that_is_saved_and_loaded_gives_the_same_logits(tmp_path, arch):
     assert not loaded.training
     images = random_images(40, 56)
     with torch.inference_mode():
-        logits = segmenter.eval()(images)
+        logits = segmenter.eval().to(memory_format=torch.channels_last)(images)  # as load_segmenter lays them out
         torch.testing.assert_close(loaded(images), logits, rtol=0, atol=0)
         assert (logits != segmenter_of(arch=arch).eval()(images)).any()
 
