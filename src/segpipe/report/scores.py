@@ -73,7 +73,7 @@ def candidates(run: Run) -> Markup:
     shown = table(caption, columns, (_candidate_row(row, axis) for row in rows), marked=chosen)
     note = (
         "mIoU pools the pixels of all images before dividing. “Per image” is the mean of each image's own mIoU, where "
-        "a false alarm of one pixel costs an image a whole class; it is usually lower."
+        "a false alarm of one pixel costs an image a whole class."
     )
     return section("candidates", "Candidates", lead, shown, tag("p", note, class_="note"))
 
