@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help setup repro test lint fresh bench clean
+.PHONY: help setup repro test lint fresh clean
 
 help:   ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ repro: setup   ## run every stage whose inputs changed, from raw data to submiss
 test: setup   ## run the tests
 	pytest -n 2 --dist loadfile
 
-lint: setup   ## style and types
+lint: setup   ## style
 	ruff check .
 	ruff format --check .
 

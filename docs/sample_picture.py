@@ -19,7 +19,7 @@ NUM_IMAGES = 4
 
 
 def main() -> None:
-    """The first judge images that show at least three classes."""
+    """The first judge images that show at least three classes beside background."""
     params = load_params()
     folds = params.split.train_folds
     prepared = Prepared(Path("data/prepared"), judge=True)

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from segpipe.data.prepared import Prepared
-from segpipe.pseudo import PseudoLabels
+from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.stage import open_stage, run_stage, write_json
-from segpipe.training.member import Job, train_member
+from segpipe.training.member import Job, check_members, train_member
 from segpipe.training.tracking import Tracker
 
 
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, required=True)
     arguments = parser.parse_args()
     params = open_stage(__file__)
+    check_members(params)
     member = params.member(arguments.member)
     job = Job(
         round=arguments.round,

@@ -244,7 +244,7 @@ def test_stop_lists_all_broken_images_at_once(root):
     (root / "d.png").write_bytes(b"no image")
     head, *lines, _ = refused(root)
     assert head == f"{root}: 2 problems"
-    assert "c.png: image 10: the image has height 4 and width 5; expected height 4 and width 6" in lines[0]
+    assert "data.val: image 10: c.png: the image has height 4 and width 5; expected height 4 and width 6" in lines[0]
     assert "data.val: image 11: " in lines[1] and "d.png: OpenCV cannot decode the file" in lines[1]
 
 
@@ -314,3 +314,17 @@ def test_a_pool_whose_images_are_all_broken_does_not_become_the_test_images(root
     (root / "p.png").write_bytes(b"no image")
     prepared = Prepared(prepare_folder(root, on_problem="skip", unlabeled=("pool.json",)), fold=0)
     assert prepared.pool() == ()
+
+
+def test_a_test_image_of_the_wrong_size_stops_even_under_skip(root):
+    write_folder(root)
+    Picture("x.png", 6, 4).write(root)
+    head, line, _ = refused(root, on_problem="skip")
+    assert head == f"{root}: 1 problem"
+    assert "data.test" in line and "x.png" in line
+
+
+def test_scenes_on_both_sides_of_the_judge_are_refused(root):
+    write_folder(root, judge=pictures("a2"))
+    error = refused(root, split=split_params(group_by=r"/([a-z])"), judge="judge.json")
+    assert "1 scenes of the judge images also stand in the training or tuning images, such as a" in error[0]

@@ -154,3 +154,13 @@ def test_a_store_whose_writing_broke_off_cannot_be_opened(tmp_path):
         raise RuntimeError
     with pytest.raises(FileNotFoundError):
         Predictions(tmp_path)
+
+
+def test_stored_at_a_scored_size_equal_to_the_networks_probabilities_still_follow_the_scored_size_rule(tmp_path):
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), (4, 4)).astype(np.float32)
+    with PredictionWriter(tmp_path, "m", ["A", "B", "C"], (4, 4)) as writer:
+        writer.add(0, probs, (8, 8))
+        writer.finish(Lineage(frozenset(), frozenset()))
+    expected = to_scored_size(probs, (8, 8), (4, 4))
+    assert np.abs(expected - probs).max() > 0.05, "nearest of the upsampled map is not the stored map"
+    np.testing.assert_allclose(Predictions(tmp_path).probs(0, (8, 8)), expected, atol=2 / 255)

@@ -7,10 +7,11 @@ from coco_folder import GLASS, PAPER, box, pictures, prepare_folder, write_folde
 
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
+from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX
 from segpipe.params import PseudoLabelParams
-from segpipe.pseudo import PseudoLabels, keep_confident, make_pseudo_labels
+from segpipe.pseudo import keep_confident, make_pseudo_labels
 
 V = IGNORE_INDEX
 SURE, UNSURE = 255, 10

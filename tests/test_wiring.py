@@ -132,7 +132,9 @@ def test_metrics_are_one_small_uncached_file_for_each_instance():
     declared = [metric for stage in PIPELINE["stages"].values() for metric in stage.get("metrics", [])]
     assert all(options == {"cache": False} for metric in declared for options in metric.values())
     rows = sum(len(instances(name)) * len(stage.get("metrics", [])) for name, stage in PIPELINE["stages"].items())
-    assert rows <= 8, "dvc metrics diff would no longer fit a glance"
+    models = len(PARAMS.member_names) * len(PARAMS.split.train_folds)
+    # two rounds of models, a share kept for each fold, the headline: half a dozen rows for two members
+    assert rows == 2 * models + len(PARAMS.split.train_folds) + 1
 
 
 def test_only_the_stages_that_decide_and_report_open_judge_targets():
@@ -214,8 +216,7 @@ def test_params_yaml_is_written_as_dvc_writes_it(tmp_path):
     copy = tmp_path / "params.yaml"
     copy.write_text(original, encoding="utf-8")
     with modify_yaml(str(copy)) as params:
-        params["loss"]["dice"] = 0.25
+        params["train"]["epochs"] = 123
     before, after = original.splitlines(), copy.read_text(encoding="utf-8").splitlines()
-    assert [(old, new) for old, new in zip(before, after, strict=True) if old != new] == [
-        ("  dice: 0.5", "  dice: 0.25")
-    ]
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [(f"  epochs: {PARAMS.train.epochs}", "  epochs: 123")]

@@ -14,16 +14,6 @@ from segpipe.params import PseudoLabelParams
 from segpipe.stage import read_json, write_json
 
 
-class PseudoLabels:
-    """A finished set: `labels[i]` (H, W) uint8 with IGNORE_INDEX belongs to image `indices[i]` of the image table."""
-
-    def __init__(self, folder: Path) -> None:
-        card = read_json(folder / "card.json")
-        self.folder, self.indices = folder, tuple(card["indices"])
-        self.lineage = Lineage.from_json(card["lineage"])
-        self.labels = PackedArrays(folder / "labels")
-
-
 def keep_confident(classes: np.ndarray, confidence: np.ndarray, threshold: float) -> np.ndarray:
     """(H, W) uint8 `classes` with IGNORE_INDEX wherever `confidence` (uint8, 255ths) is below `threshold` (0 to 1)."""
     return np.where(confidence >= threshold * 255, classes, IGNORE_INDEX).astype(np.uint8)

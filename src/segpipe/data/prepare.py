@@ -155,7 +155,7 @@ def _pack(
     """Decode, check, rasterise, resize and write every image; a broken one is a problem and is left out."""
     root, entries, kept, problems = Path(data.root), [], [], []
     class_pixels = np.zeros(256, np.int64)
-    class_index = {id_: index for index, id_ in enumerate(classes.category_ids) if id_ is not None}
+    class_index = classes.class_index
     fill = 0 if data.background == "class" else IGNORE_INDEX
     with ExitStack() as stack:
         images = stack.enter_context(PackedWriter(out / "images"))
@@ -169,7 +169,8 @@ def _pack(
                 problems.append(Problem(f"data.{source.name}", f"image {record.id}", str(error), "an image that opens"))
                 continue
             if problem := check_image_size(record, *image.shape[:2]):
-                problems.append(problem)
+                name = f"{problem.where}: {record.file_name}"
+                problems.append(replace(problem, file=f"data.{source.name}", where=name))
                 continue
             images.add(resize_image(image, data.image_size))
             if source.name in LABELED_SOURCES:
@@ -237,10 +238,26 @@ def _fold_halves(
             tune, judge = held, named["judge"]
         else:
             tune, judge = tune_and_judge(held, groups, split.judge_fraction, split.seed)
+        _refuse_shared_scenes(train, tune, judge, groups, split)
         for name, indices in (("train", train), ("held-out", held), ("judge", judge)):
             if not indices:
                 raise ValueError(f"split: no {name} images are left; give more images, or fewer folds")
         yield Fold(train, tuple(tune), tuple(judge))
+
+
+def _refuse_shared_scenes(
+    train: tuple[int, ...], tune: list[int], judge: list[int], groups: list[str], split: SplitParams
+) -> None:
+    """Frames of one scene on both sides would be judged by a model that knows the scene."""
+    if split.group_by is None:
+        return
+    seen = {groups[index] for index in (*train, *tune)}
+    shared = sorted(seen & {groups[index] for index in judge})
+    if shared:
+        raise ValueError(
+            f"split.group_by: {len(shared)} scenes of the judge images also stand in the training or tuning images, "
+            f"such as {', '.join(shared[:3])}; give files that keep scenes apart, or another pattern"
+        )
 
 
 def _data_check(classes: ClassTable, class_pixels: np.ndarray, sets: dict, problems: list[Problem]) -> dict:

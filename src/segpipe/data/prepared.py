@@ -59,6 +59,12 @@ class Prepared:
         """(H, W) uint8 label map of image `index` at the networks' size; PermissionError for a closed judge image."""
         return self._targets[self._labeled(index)]
 
+    def target_store(self, indices: tuple[int, ...]) -> PackedArrays:
+        """The targets at the networks' size, to read those of `indices` in workers; PermissionError as for `target`."""
+        for index in indices:
+            self._labeled(index)
+        return self._targets
+
     def native_target(self, index: int) -> np.ndarray:
         """(H, W) uint8 label map at the image's own size; PermissionError for a closed judge image."""
         return self._native_targets[self._labeled(index)]

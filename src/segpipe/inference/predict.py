@@ -11,6 +11,7 @@ from segpipe.data.store import PackedArrays
 from segpipe.models.checkpoint import Segmenter
 
 BATCH_SIZE = 16
+BATCH_PIXELS = 2**21  # fewer images a batch where they are large: one of 1080x1920, 16 up to 362x362
 
 
 def best_device() -> torch.device:
@@ -58,5 +59,7 @@ def _batches(images: PackedArrays, indices: Sequence[int]) -> Iterator[list[int]
     """Runs of images of one size: padding one image for another's sake would change its borders."""
     for _, run in groupby(indices, key=lambda index: tuple(images.shapes[index])):
         same_size = list(run)
-        for start in range(0, len(same_size), BATCH_SIZE):
-            yield same_size[start : start + BATCH_SIZE]
+        height, width = images.shapes[same_size[0]][:2]
+        batch_size = min(max(BATCH_PIXELS // (height * width), 1), BATCH_SIZE)
+        for start in range(0, len(same_size), batch_size):
+            yield same_size[start : start + batch_size]

@@ -66,7 +66,7 @@ class PredictionWriter:
     def add(self, index: int, probs: np.ndarray, image_size: tuple[int, int]) -> None:
         """Store (h, w, C) float32 probabilities of image `index`, whose own size is `image_size`."""
         scored = self.scored_size or image_size
-        if scored[0] * scored[1] < probs.shape[0] * probs.shape[1]:
+        if scored[0] * scored[1] <= probs.shape[0] * probs.shape[1]:
             probs = to_scored_size(probs, image_size, scored)
         self._writer.add(quantise(probs))
         self._card.indices.append(index)

@@ -191,7 +191,7 @@ class RetrainParams(Section):
 
     init: Literal["scratch", "baseline"]
     epochs: Positive
-    ratio: Annotated[float, Field(ge=0)]
+    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     pseudo_weight: Weight
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from segpipe.data.prepared import Prepared
+from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.ensemble import ROUNDS, Candidate, Ensemble, list_candidates, load_predictions
 from segpipe.labels import IGNORE_INDEX
 from segpipe.params import Params
-from segpipe.pseudo import PseudoLabels
 from segpipe.stage import read_json
 
 # what names things is text, whatever it looks like: a class may be called "NA" or "1.0"

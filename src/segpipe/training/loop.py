@@ -1,5 +1,6 @@
 """The training loop: one epoch, one evaluation, and the run that chooses the best epoch on tune images."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ def fit(
             pseudo_weight=pseudo_weight,
             clip_norm=params.train.clip_norm,
         )
+        if not math.isfinite(loss):
+            raise ValueError(f"training diverged in epoch {epoch}: its mean loss is {loss}; lower optimizer.lr")
         seconds, miou = time.perf_counter() - started, float("nan")
         if epoch % params.train.validate_every == 0 or epoch == epochs:
             confusions = evaluate(segmenter, tune)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from segpipe.data.augment import Augment
+from segpipe.data.augment import Augment, build_transforms
 from segpipe.data.dataset import EpochBatches, Part, Sample, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
-from segpipe.data.store import PackedArrays
+from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.losses import build_loss
 from segpipe.metrics import pooled_miou
-from segpipe.models.build import architecture, load_encoder_weights
+from segpipe.models.build import architecture, check_names, load_encoder_weights
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,
     ModelCard,
@@ -27,8 +27,7 @@ from segpipe.models.checkpoint import (
     read_card,
     write_card,
 )
-from segpipe.params import MemberParams
-from segpipe.pseudo import PseudoLabels
+from segpipe.params import MemberParams, Params
 from segpipe.tables import write_confusion, write_iou
 from segpipe.training.engine import start_engine
 from segpipe.training.loop import Fitted, Tune, evaluate, fit
@@ -108,20 +107,37 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
     return pooled_miou(fitted.confusions)
 
 
+def check_members(params: Params) -> None:
+    """Raise ValueError for names of any member that no library knows: a typo must not wait for the stage that meets it.
+
+    Checked before data are read: architectures, encoders, weights and both augmentation lists of every member.
+    """
+    for name in params.member_names:
+        member = params.member(name)
+        check_names(member.model)
+        build_transforms(member.augment.train, "augment.train")
+        build_transforms(member.augment.pseudo, "augment.pseudo")
+
+
 def _parts(job: Job) -> list[Part]:
     """Labelled images, and beside them the pseudo-labelled ones where there are any."""
     prepared, params = job.prepared, job.params
     train = prepared.folds[job.fold].train
     labeled = Part(
         prepared.images,
-        PackedArrays(prepared.path / "targets"),
+        prepared.target_store(train),
         [Sample(index, index) for index in train],
         Augment(params.augment.train, params.seed, "augment.train"),
         params.train.batch_size,
     )
     per_batch = round(params.train.batch_size * params.retrain.ratio)
-    if job.pseudo is None or not job.pseudo.indices or per_batch == 0:
+    if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
+    if per_batch == 0:
+        raise ValueError(
+            f"retrain.ratio: found {params.retrain.ratio}, which is no image in an update of {params.train.batch_size} "
+            f"labelled ones; give at least {0.5 / params.train.batch_size:.3f}"
+        )
     pseudo = Part(
         prepared.images,
         job.pseudo.labels,
@@ -149,10 +165,11 @@ def _lineage(job: Job) -> Lineage:
 
 
 def _initialise(segmenter: Segmenter, job: Job) -> None:
-    load_encoder_weights(segmenter.network, job.params.model)
     if job.round == "retrain" and job.params.retrain.init == "baseline":
         assert job.baseline is not None
         load_weights(segmenter, job.baseline / "model.safetensors")
+    else:
+        load_encoder_weights(segmenter.network, job.params.model)
 
 
 def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
