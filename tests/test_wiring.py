@@ -37,7 +37,10 @@ HOUSE = [
 
 
 def outs_of(stage: dict) -> list[str]:
-    return [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+    return [
+        next(iter(out)) if isinstance(out, dict) else out
+        for out in stage["outs"] + stage.get("metrics", []) + stage.get("plots", [])
+    ]
 
 
 def instances(name: str) -> list[dict[str, str]]:
@@ -220,3 +223,8 @@ def test_params_yaml_is_written_as_dvc_writes_it(tmp_path):
     before, after = original.splitlines(), copy.read_text(encoding="utf-8").splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert changed == [(f"  epochs: {PARAMS.train.epochs}", "  epochs: 123")]
+
+
+def test_no_stage_has_an_uncached_out_that_would_switch_off_the_run_cache():
+    for name, stage in PIPELINE["stages"].items():
+        assert all(isinstance(out, str) for out in stage["outs"]), f"{name}: declare it under metrics or plots"
