@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from segpipe.ensemble import ROUNDS, list_candidates
@@ -218,8 +218,7 @@ def test_params_yaml_is_written_as_dvc_writes_it(tmp_path):
     original = (ROOT / "params.yaml").read_text(encoding="utf-8")
     copy = tmp_path / "params.yaml"
     copy.write_text(original, encoding="utf-8")
-    with modify_yaml(str(copy)) as params:
-        params["train"]["epochs"] = 123
+    apply_overrides(str(copy), ["train.epochs=123"])  # what `dvc exp run -S` does
     before, after = original.splitlines(), copy.read_text(encoding="utf-8").splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert changed == [(f"  epochs: {PARAMS.train.epochs}", "  epochs: 123")]
