@@ -141,10 +141,10 @@ def main() -> None:
                 f"pair {pair + 1}: naive {row[0]:.1f}, segpipe {row[1]:.1f}, model alone {row[2]:.1f} images/s",
                 flush=True,
             )
-    print(f"segpipe / naive: {statistics.median(r[1] / r[0] for r in rows):.2f} x (median of {len(rows)} pairs)")
-    print(f"segpipe / model alone: {statistics.median(r[1] / r[2] for r in rows):.2f}")
-    naive_rate, own_rate = (statistics.median(loading_rate(loader) for _ in range(3)) for loader in (naive, ours))
-    print(f"data loading alone, segpipe / naive: {own_rate / naive_rate:.1f} x")
+        print(f"segpipe / naive: {statistics.median(r[1] / r[0] for r in rows):.2f} x (median of {len(rows)} pairs)")
+        print(f"segpipe / model alone: {statistics.median(r[1] / r[2] for r in rows):.2f}")
+        naive_rate, own_rate = (statistics.median(loading_rate(loader) for _ in range(3)) for loader in (naive, ours))
+        print(f"data loading alone, segpipe / naive: {own_rate / naive_rate:.1f} x")
 
 
 def loading_rate(loader: DataLoader) -> float:
