@@ -31,8 +31,9 @@ lint: setup   ## style
 	ruff format --check .
 
 fresh: setup   ## warn when dvc.lock or metrics/ are older than the code they came from
-	@dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q 'Data and pipelines are up to date' \
-		|| echo 'WARNING: dvc.lock is stale: run `dvc repro`, then `git add dvc.lock metrics plots` and commit.'
+	@said=$$(dvc repro --allow-missing --dry 2>&1); echo "$$said" | tail -1; \
+		case "$$said" in *'Data and pipelines are up to date'*) ;; \
+		*) echo 'WARNING: dvc.lock is stale: run `dvc repro`, then commit dvc.lock, metrics and plots.' ;; esac
 
 clean:   ## remove the environment and caches (never data)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
