@@ -7,7 +7,7 @@ import pandas as pd
 
 from segpipe.data.prepared import Prepared
 from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
-from segpipe.metrics import mean_iou
+from segpipe.metrics.confusion import mean_iou
 from segpipe.stage import open_stage, run_stage, write_json
 from segpipe.submission import check_submission, write_submission
 from segpipe.tables import write_confusion, write_iou

@@ -10,14 +10,8 @@ from tqdm import tqdm
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import resize_labels
 from segpipe.inference.probs import Predictions
-from segpipe.metrics import (
-    bootstrap_miou,
-    compare_miou,
-    confusion_matrix,
-    optimism_of_best,
-    per_image_miou,
-    pooled_miou,
-)
+from segpipe.metrics.bootstrap import bootstrap_miou, compare_miou, optimism_of_best
+from segpipe.metrics.confusion import confusion_matrix, per_image_miou, pooled_miou
 
 ROUNDS = ("baseline", "retrain")
 ModelKey = tuple[str, str, int]  # round, member, fold

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.metrics import bootstrap_iou
+from segpipe.metrics.bootstrap import bootstrap_iou
 
 
 def write_iou(confusions: np.ndarray, groups: Sequence[Hashable], names: Sequence[str], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from segpipe.metrics import MIN_GROUPS
+from segpipe.metrics.bootstrap import MIN_GROUPS
 from segpipe.report.charts import Axis, class_name, confusion_table, range_row
 from segpipe.report.gather import Run
 from segpipe.report.markup import (

@@ -19,7 +19,7 @@ from segpipe.data.resize import resize_labels
 from segpipe.inference.predict import predict_probs
 from segpipe.inference.probs import to_scored_size
 from segpipe.losses import SegmentationLoss
-from segpipe.metrics import confusion_matrix, pooled_miou
+from segpipe.metrics.confusion import confusion_matrix, pooled_miou
 from segpipe.models.checkpoint import Segmenter, save_weights
 from segpipe.params import MemberParams
 from segpipe.training.optim import build_optimizer, build_scheduler

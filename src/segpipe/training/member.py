@@ -15,7 +15,7 @@ from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.losses import build_loss
-from segpipe.metrics import pooled_miou
+from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.build import architecture, check_names, load_encoder_weights
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,

@@ -1,135 +1,19 @@
-"""Metrics: by hand on a few pixels, torchmetrics as judge, and whether the intervals keep what they promise."""
+"""Intervals and comparisons: by hand on a few groups, and whether they keep what they promise."""
 
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from segpipe.labels import IGNORE_INDEX
-from segpipe.metrics import (
+from segpipe.metrics.bootstrap import (
     MIN_GROUPS,
     bootstrap_iou,
     bootstrap_miou,
     compare_miou,
-    confusion_matrix,
-    iou_per_class,
-    mean_iou,
     optimism_of_best,
-    per_image_miou,
-    pooled_miou,
+    resampled_miou,
 )
-
-NAN = float("nan")
-
-
-def row(*values):
-    return np.array([values], np.uint8)
-
-
-# Confusion matrix
-
-
-def test_rows_are_truth_and_columns_prediction():
-    confusion = confusion_matrix(row(0, 1, 1), row(0, 0, 1), num_classes=2)
-    assert confusion.tolist() == [[1, 1], [0, 1]]
-    assert confusion.dtype == np.int64
-
-
-def test_ignored_pixels_are_not_counted_whatever_is_predicted_there():
-    confusion = confusion_matrix(row(0, 1, 255, 200), row(0, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX), num_classes=2)
-    assert confusion.tolist() == [[1, 0], [0, 0]]
-
-
-def test_images_of_a_batch_add_up():
-    rng = np.random.default_rng(0)
-    preds, targets = rng.integers(0, 3, (2, 4, 5, 6), dtype=np.uint8)
-    single = sum(confusion_matrix(pred, target, 3) for pred, target in zip(preds, targets, strict=True))
-    assert np.array_equal(confusion_matrix(preds, targets, 3), single)
-
-
-@given(st.integers(1, 255), st.integers(0, 2**32 - 1))
-def test_confusion_matrix_counts_each_pair_for_any_number_of_classes(num_classes, seed):
-    rng = np.random.default_rng(seed)
-    preds, target = rng.integers(0, num_classes, (2, 4, 5), dtype=np.uint8)
-    target[rng.random(target.shape) < 0.3] = IGNORE_INDEX
-    expected = np.zeros((num_classes, num_classes), int)
-    for truth, predicted in zip(target.ravel(), preds.ravel(), strict=True):
-        if truth != IGNORE_INDEX:
-            expected[truth, predicted] += 1
-    assert np.array_equal(confusion_matrix(preds, target, num_classes), expected)
-
-
-def test_confusion_matrix_and_iou_agree_with_torchmetrics():
-    torch = pytest.importorskip("torch")
-    functional = pytest.importorskip("torchmetrics.functional.classification")
-    rng = np.random.default_rng(0)
-    preds, target = rng.integers(0, 12, (2, 3, 32, 32), dtype=np.uint8)
-    target[rng.random(target.shape) < 0.2] = IGNORE_INDEX
-    pair = torch.from_numpy(preds).long(), torch.from_numpy(target).long()
-    judge = functional.multiclass_confusion_matrix(*pair, num_classes=12, ignore_index=IGNORE_INDEX)
-    confusion = confusion_matrix(preds, target, 12)
-    assert np.array_equal(confusion, judge.numpy())
-    judge = functional.multiclass_jaccard_index(*pair, num_classes=12, ignore_index=IGNORE_INDEX)
-    assert mean_iou(confusion) == pytest.approx(judge.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("preds", "target", "message"),
-    [
-        (row(0, 1), row(0), r"\(1, 2\).*\(1, 1\)"),
-        (row(0, 2), row(0, 1), "predicted class 2.*only 2 classes"),
-        (row(0, 1), row(0, 7), r"targets hold \[7\].*must be 255"),
-        (row(0, 1), row(0, 254), r"targets hold \[254\]"),
-        (row(0, 1).astype(np.int64), row(0, 1), "predictions are int64"),
-    ],
-)
-def test_what_is_no_class_map_is_refused(preds, target, message):
-    with pytest.raises(ValueError, match=message):
-        confusion_matrix(preds, target, num_classes=2)
-
-
-# IoU
-
-
-def test_iou_leaves_out_ignored_pixels():
-    confusion = confusion_matrix(row(0, 1, 1, 1), row(0, 0, 1, IGNORE_INDEX), num_classes=2)
-    # class 0: 1 of 2 pixels agree; class 1: 1 of 2; the last pixel does not count
-    assert iou_per_class(confusion).tolist() == [0.5, 0.5]
-
-
-def test_a_class_in_neither_truth_nor_prediction_is_nan_and_left_out_of_the_mean():
-    confusion = confusion_matrix(row(0, 0, 1), row(0, 0, 0), num_classes=3)
-    # class 0: 2 of 3; class 1 is only predicted: 0; class 2 is nowhere
-    np.testing.assert_array_equal(iou_per_class(confusion), [2 / 3, 0, NAN])
-    assert mean_iou(confusion) == pytest.approx(1 / 3)
-
-
-@pytest.mark.filterwarnings("error")
-def test_no_counted_pixel_at_all_gives_nan_without_a_warning():
-    nothing = np.zeros((2, 3, 3), np.int64)
-    assert np.isnan([mean_iou(nothing[0]), pooled_miou(nothing), per_image_miou(nothing)]).all()
-
-
-# Image 1 is right everywhere (8 pixels of class 0); in image 2, 1 pixel of 2 is called class 1.
-TWO_IMAGES = np.array([[[8, 0], [0, 0]], [[1, 1], [0, 0]]])
-
-
-def test_pooled_and_per_image_miou_are_different_numbers():
-    assert pooled_miou(TWO_IMAGES) == pytest.approx((9 / 10 + 0) / 2)
-    # image 1: class 1 is nowhere, so class 0 alone, 1; image 2: (1/2 + 0) / 2
-    assert per_image_miou(TWO_IMAGES) == pytest.approx((1 + 1 / 4) / 2)
-
-
-def test_per_image_miou_leaves_out_images_without_a_counted_pixel():
-    with_empty = np.concatenate([TWO_IMAGES, np.zeros((1, 2, 2), int)])
-    assert per_image_miou(with_empty) == per_image_miou(TWO_IMAGES)
-
-
-# Bootstrap
+from segpipe.metrics.confusion import iou_per_class, pooled_miou
 
 
 def simulate(rng, num_groups, images_per_group=2, quality=0.7, num_classes=3, pixels=200):
@@ -178,7 +62,7 @@ def test_the_seed_decides_and_memory_chunks_do_not(monkeypatch):
     first = bootstrap_miou(confusions, groups, resamples=200, seed=3)
     assert bootstrap_miou(confusions, groups, resamples=200, seed=3) == first
     assert bootstrap_miou(confusions, groups, resamples=200, seed=4) != first
-    monkeypatch.setattr("segpipe.metrics._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("segpipe.metrics.bootstrap._CHUNK_ELEMENTS", 100)
     assert bootstrap_miou(confusions, groups, resamples=200, seed=3) == first
 
 
@@ -306,11 +190,6 @@ def test_what_cannot_be_resampled_is_refused(confusions, groups, message):
         bootstrap_miou(confusions, groups)
 
 
-def test_importing_metrics_does_not_import_torch():
-    check = "import sys, segpipe.metrics; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
-
-
 def test_optimism_is_zero_for_one_model_and_for_equal_models():
     confusions = np.random.default_rng(0).integers(0, 50, (12, 3, 3))
     groups = [str(image) for image in range(12)]
@@ -327,3 +206,35 @@ def test_optimism_of_the_best_of_many_equally_good_models_is_above_zero():
     estimate = optimism_of_best(models, groups, resamples=2_000)
     truth = max(pooled_miou(model) for model in models) - np.mean([pooled_miou(model) for model in models])
     assert 0.25 * truth < estimate < 2 * truth
+
+
+# The raw resamples
+
+
+def test_one_resample_draws_the_same_groups_for_every_model():
+    better, worse, groups = paired(np.random.default_rng(0), num_groups=15, gain=0.2)
+    values = resampled_miou([better, worse, better], groups, resamples=300, seed=5)
+    assert values.shape == (300, 3)
+    assert values.dtype == np.float64
+    assert np.array_equal(values[:, 0], values[:, 2])
+    # scenes differ more than the models do, yet better wins in nearly every resample: the draws are shared
+    assert values[:, 0].std() > (values[:, 0] - values[:, 1]).std()
+    assert np.array_equal(resampled_miou([worse], groups, resamples=300, seed=5)[:, 0], values[:, 1])
+
+
+def test_interval_and_difference_are_quantiles_of_the_raw_resamples():
+    better, worse, groups = paired(np.random.default_rng(0), num_groups=15, gain=0.2)
+    values = resampled_miou([better, worse], groups, resamples=300, seed=5)
+    interval = bootstrap_miou(better, groups, resamples=300, seed=5)
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(values[:, 0], [0.025, 0.975]))
+    comparison = compare_miou(better, worse, groups, resamples=300, seed=5)
+    assert (comparison.low, comparison.high) == pytest.approx(np.quantile(values[:, 0] - values[:, 1], [0.025, 0.975]))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [({"resamples": 0}, "resamples is 0"), ({"level": 1.0}, "level is 1.0")]
+)
+def test_impossible_options_are_refused(option, message):
+    confusions, groups = simulate(np.random.default_rng(0), num_groups=4)
+    with pytest.raises(ValueError, match=message):
+        bootstrap_miou(confusions, groups, **option)

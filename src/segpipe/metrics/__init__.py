@@ -1,0 +1,1 @@
+"""Scores: confusion matrices and IoU, and how sure they are."""

@@ -1,0 +1,100 @@
+"""Intersection over union from confusion matrices. Needs numpy only.
+
+One confusion matrix per image, rows = truth, columns = prediction, says all that is needed: mIoU pooled over images or
+averaged over them, and through `segpipe.metrics.bootstrap` how sure either is.
+"""
+
+import numpy as np
+
+from segpipe.labels import IGNORE_INDEX
+
+
+def confusion_matrix(preds: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count pixels by true class (row) and predicted class (column).
+
+    Both inputs are uint8, (H, W) or (N, H, W). Pixels whose target is IGNORE_INDEX are not counted, whatever is
+    predicted there. Returns (num_classes, num_classes) int64. Raises ValueError when the shapes differ, when either
+    is not uint8, and when a counted pixel has a prediction or target that is no class.
+    """
+    if preds.shape != target.shape:
+        raise ValueError(f"predictions have shape {preds.shape}, targets {target.shape}; expected the same")
+    if preds.dtype != np.uint8 or target.dtype != np.uint8:
+        raise ValueError(f"predictions are {preds.dtype}, targets {target.dtype}; expected uint8 for both")
+    if not 1 <= num_classes <= IGNORE_INDEX:
+        raise ValueError(f"num_classes is {num_classes}; expected 1 to {IGNORE_INDEX}")
+    unknown = preds >= num_classes
+    unknown &= target != IGNORE_INDEX
+    if unknown.any():
+        raise ValueError(f"predicted class {preds[unknown].max()}, but there are only {num_classes} classes, from 0")
+    # Each pair becomes one number; 16 bits hold the highest, 255 * 255 + 255. Ignored pixels land behind all classes,
+    # so that nothing needs to be masked out, which would copy the arrays.
+    pairs = target.astype(np.uint16)
+    pairs *= np.uint16(num_classes)
+    pairs += preds
+    counts = np.bincount(pairs.ravel(), minlength=IGNORE_INDEX * num_classes)
+    if counts[num_classes**2 : IGNORE_INDEX * num_classes].any():
+        found = np.unique(target[(target >= num_classes) & (target != IGNORE_INDEX)]).tolist()
+        raise ValueError(
+            f"targets hold {found}, but there are only {num_classes} classes, from 0; "
+            f"unlabelled pixels must be {IGNORE_INDEX}"
+        )
+    return counts[: num_classes**2].reshape(num_classes, num_classes).astype(np.int64)
+
+
+def iou_per_class(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, (C,) float64; NaN for a class in neither truth nor prediction."""
+    return iou_of_counts(class_counts(np.asarray(confusion)))
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Mean IoU over the classes in truth or prediction; NaN if there is none."""
+    return float(mean_of_known(iou_per_class(confusion)))
+
+
+def pooled_miou(confusions: np.ndarray) -> float:
+    """mIoU of all images taken as one: the (N, C, C) matrices are added up first. The headline number.
+
+    Not the same as `per_image_miou`: here every pixel counts the same, so a large object outweighs a small one of its
+    class, and a false alarm of a few pixels in one image is only a few pixels.
+    """
+    return mean_iou(check_confusions(confusions).sum(axis=0))
+
+
+def per_image_miou(confusions: np.ndarray) -> float:
+    """Mean over images of the image's mIoU over the classes in its own truth or prediction.
+
+    Every image counts the same, and a false alarm of one pixel costs its image a class at IoU 0. Images without a
+    counted pixel are left out; NaN if that leaves none.
+    """
+    return float(mean_of_known(mean_of_known(iou_of_counts(class_counts(check_confusions(confusions))))))
+
+
+def check_confusions(confusions: np.ndarray) -> np.ndarray:
+    """The matrices as one (N, C, C) array with N > 0; ValueError for anything else."""
+    confusions = np.asarray(confusions)
+    if len(confusions) == 0:
+        raise ValueError("no confusion matrix was given; expected one per image")
+    if confusions.ndim != 3 or confusions.shape[1] != confusions.shape[2]:
+        raise ValueError(f"confusion matrices have shape {confusions.shape}; expected (images, classes, classes)")
+    return confusions
+
+
+def class_counts(confusions: np.ndarray) -> np.ndarray:
+    """(..., C, C) matrices as (..., 3, C): pixels of each class that agree, that are truly it, that are called it."""
+    agree = np.diagonal(confusions, axis1=-2, axis2=-1)
+    return np.stack([agree, confusions.sum(axis=-1), confusions.sum(axis=-2)], axis=-2)
+
+
+def iou_of_counts(class_counts: np.ndarray) -> np.ndarray:
+    """(..., 3, C) counts to (..., C) IoU; NaN for a class in neither truth nor prediction."""
+    agree, actual, predicted = np.moveaxis(class_counts, -2, 0)
+    union = actual + predicted - agree
+    return np.divide(agree, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """(...) mean over the last axis of what is not NaN; NaN, without numpy's warning, where all is."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=-1)
+    total = np.where(known, values, 0).sum(axis=-1)
+    return np.divide(total, number, out=np.full(np.shape(total), np.nan), where=number > 0)
