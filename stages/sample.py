@@ -12,8 +12,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--judge-out", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="a file with a section `sample`")
     arguments = parser.parse_args()
-    params = open_stage(__file__)
+    params = open_stage(__file__, arguments.params)
     write_sample(arguments.out, arguments.judge_out, **params.sample.model_dump())
 
 

@@ -94,7 +94,7 @@ def test_an_impossible_value_is_refused_with_what_is_allowed(key, value, said):
 def test_a_missing_key_is_named():
     raw = changed({})
     del raw["model"]["dropout"]["decoder"]
-    with pytest.raises(ValueError, match=r"\n  model\.dropout\.decoder: missing; every key stands in params\.yaml"):
+    with pytest.raises(ValueError, match=r"\n  model\.dropout\.decoder: missing; every key is spelled out"):
         check_params(raw)
 
 

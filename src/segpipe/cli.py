@@ -43,6 +43,20 @@ def check() -> None:
     typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {list(params.split.train_folds)}")
 
 
+@app.command()
+def claims() -> None:
+    """Check claims/claims.yaml, wire claims/dvc.yaml to it, and say what is there and what is still to run."""
+    from segpipe.claims.plan import load_plan
+    from segpipe.claims.run import check_arms
+    from segpipe.claims.status import claims_status
+    from segpipe.claims.wiring import PIPELINE, wire_claims
+
+    plan = load_plan()
+    check_arms(plan)
+    typer.echo(f"{PIPELINE}: {'rewritten to fit' if wire_claims(plan) else 'already fits'} claims.yaml")
+    typer.echo(claims_status(plan))
+
+
 def run() -> None:
     """The entry point: a mistake of the user's is one clear message, not a traceback."""
     try:

@@ -10,21 +10,28 @@ import segpipe
 from segpipe.params import Params, load_params
 
 
-def open_stage(script: str) -> Params:
+def open_stage(script: str, params: Path = Path("params.yaml")) -> Params:
     """Checked parameters of the current folder, for the stage script at path `script`.
 
+    Raises ValueError as `check_tree` does, and ValueError with every problem of the file `params`.
+    """
+    check_tree(script)
+    return load_params(params)
+
+
+def check_tree(script: str) -> None:
+    """Raise ValueError unless the imported package is the one beside the stage script at path `script`.
+
     Under `dvc exp run --temp` an editable install would import the original workspace's code, and the lock
-    would describe code that did not run. Raises ValueError unless the imported package stands beside the script, and
-    ValueError with every problem of params.yaml.
+    would describe code that did not run.
     """
     expected = Path(script).resolve().parent.parent / "src" / "segpipe"
     imported = Path(segpipe.__file__).resolve().parent
     if imported != expected:
         raise ValueError(
             f"{script}: imported segpipe from {imported}, but this tree's code is {expected}; "
-            f"run `PYTHONPATH=src python {Path(script).name}` in the tree's top folder, as dvc.yaml does"
+            f"run `PYTHONPATH=src python stages/{Path(script).name}` in the tree's top folder, as dvc.yaml does"
         )
-    return load_params()
 
 
 def run_stage(main: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """params.yaml: its sections, and the check that runs before anything else."""
 
-from segpipe.params.check import check_params, load_params
+from segpipe.params.check import check_params, describe_faults, load_params, not_allowed, read_yaml, stop_on
 from segpipe.params.sections import (
     OVERRIDABLE,
     DataParams,
@@ -32,5 +32,9 @@ __all__ = [
     "TrainParams",
     "candidate_names",
     "check_params",
+    "describe_faults",
     "load_params",
+    "not_allowed",
+    "read_yaml",
+    "stop_on",
 ]

@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Strict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -16,16 +16,27 @@ from segpipe.params.sections import OVERRIDABLE, MemberParams, Params, candidate
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check the whole file.
 
-    Read by ruamel as DVC reads it: PyYAML takes `1e-4` for a string. Raises ValueError that lists every
+    Read as DVC reads it: PyYAML takes `1e-4` for a string. Raises ValueError that lists every
     problem: key, what was found, what is allowed, and the nearest valid name.
     """
+    return check_params(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, by ruamel as DVC reads it; ValueError when there is no such file or it is no YAML."""
     if not path.is_file():
         raise ValueError(f"{path}: not found; run the command in the project's top folder")
     try:
-        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
-    return check_params(raw, str(path))
+
+
+def stop_on(source: str, problems: Sequence[str]) -> None:
+    """Raise ValueError that lists all problems of `source`, one a line, if there are any."""
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ValueError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in problems))
 
 
 def check_params(raw: object, source: str = "params.yaml") -> Params:
@@ -36,13 +47,11 @@ def check_params(raw: object, source: str = "params.yaml") -> Params:
     try:
         Params.model_validate(raw)
     except ValidationError as error:
-        problems += _describe(error, Params)
+        problems += describe_faults(error, Params)
         bad_sections = {problem["loc"][0] for problem in error.errors()}
     good = {name: _section_value(name, raw[name]) for name in Params.model_fields if name not in bad_sections}
     problems += _member_problems(raw) + _cross_problems(Params.model_construct(**good))
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ValueError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in problems))
+    stop_on(source, problems)
     return Params.model_validate(raw)
 
 
@@ -65,7 +74,7 @@ def _member_problems(raw: dict) -> list[str]:
         try:
             MemberParams.model_validate(merge(shared, kept))
         except ValidationError as error:
-            problems += _describe(error, MemberParams, prefix=f"members.{name}.", inside=kept)
+            problems += describe_faults(error, MemberParams, prefix=f"members.{name}.", inside=kept)
     return problems
 
 
@@ -92,7 +101,7 @@ def _cross_problems(params: "Params") -> list[str]:
                 problems.append(f"members: no entry for {name!r} of member_names; add `{name}: {{}}` for no overrides")
         rules = ("best", *candidate_names(params.member_names))
         if "ensemble" in has and params.ensemble.rule not in rules:
-            problems.append(_found("ensemble.rule", params.ensemble.rule, rules))
+            problems.append(not_allowed("ensemble.rule", params.ensemble.rule, rules))
     return problems
 
 
@@ -100,7 +109,7 @@ def _doubled(key: str, values: tuple) -> list[str]:
     return [f"{key}: found an entry twice in {list(values)}; name each once"] if len(set(values)) < len(values) else []
 
 
-def _describe(
+def describe_faults(
     error: ValidationError, root: type[BaseModel], *, prefix: str = "", inside: Mapping | None = None
 ) -> Iterator[str]:
     """One line for each fault; with `inside`, only for faults at keys that this mapping holds."""
@@ -115,12 +124,12 @@ def _describe(
             key = prefix + ".".join(str(part) for part in location[:-1])
             yield f"{key}: found {list(found)!r}; expected two numbers, height and width"
         elif kind == "missing":
-            yield f"{key}: missing; every key stands in params.yaml (the code holds no defaults)"
+            yield f"{key}: missing; every key is spelled out (the code holds no defaults)"
         elif kind == "literal_error":
             allowed = [
                 quoted or number for quoted, number in re.findall(r"'([^']*)'|(\d+)", problem["ctx"]["expected"])
             ]
-            yield _found(key, found, allowed)
+            yield not_allowed(key, found, allowed)
         elif kind == "value_error":
             message = str(problem["ctx"]["error"])
             yield f"{key}: {message}" if isinstance(found, dict) else f"{key}: {found!r} {message}"
@@ -138,7 +147,8 @@ def _holds(mapping: object, location: tuple) -> bool:
     return True
 
 
-def _found(key: str, found: object, allowed: tuple[str, ...] | list[str]) -> str:
+def not_allowed(key: str, found: object, allowed: tuple[str, ...] | list[str]) -> str:
+    """What to say of a value that is none of `allowed`, with the nearest of them."""
     nearest = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5) if isinstance(found, str) else []
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
     return f"{key}: found {found!r}; allowed: {', '.join(allowed)}{hint}"

@@ -1,0 +1,74 @@
+"""One arm, one seed: trained for its number of updates and scored with its last weights. Nothing is chosen."""
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from segpipe.claims.plan import Plan, RunSpec
+from segpipe.claims.results import Result, write_result
+from segpipe.data.prepared import Prepared
+from segpipe.models.checkpoint import load_segmenter
+from segpipe.params import stop_on
+from segpipe.training.loop import Tune, evaluate
+from segpipe.training.member import Job, check_members, train_member
+from segpipe.training.tracking import Tracker
+
+FOLD = 0
+LIBRARIES = (
+    "torch",
+    "timm",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "madgrad",
+    "numpy",
+    "opencv-python-headless",
+)
+
+
+def check_arms(plan: Plan) -> None:
+    """Raise ValueError for every arm with a name that no library knows: a typo must not wait for its own run."""
+    problems = []
+    for arm in {run.arm: run for run in plan.runs.values()}.values():
+        try:
+            check_members(plan.run_params(arm))
+        except ValueError as error:
+            problems += [f"arms.{arm.arm}: {line.strip()}" for line in str(error).splitlines()[1:]]
+    stop_on("claims.yaml", problems)
+
+
+def run_arm(plan: Plan, run: RunSpec, prepared_folder: Path, code: str, out: Path) -> None:
+    """Train `run` on the prepared data set and write its confusion matrices of the judge images to `out`.
+
+    `code` is the digest of the code that runs. All runs of one seed see the same images in the same order; arms of
+    one architecture start from the same weights.
+    """
+    params, prepared = plan.run_params(run), Prepared(prepared_folder, fold=FOLD)
+    job_params, train = params.member(params.member_names[0]), prepared.folds[FOLD].train
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        job = Job(
+            round="baseline",
+            params=job_params,
+            prepared=prepared,
+            fold=FOLD,
+            scored_size=params.submission.size,
+            out=model,
+        )
+        train_member(job, Path(folder) / "plots", Tracker(params.tracking, run.key, {}))
+        segmenter, card = load_segmenter(model, weights="last")
+    judging = Prepared(prepared_folder, judge=True)
+    judge = judging.folds[FOLD].judge
+    card.lineage.refuse_judging_on(judging.named_hashes(judge), run.key)
+    confusions = evaluate(segmenter, Tune(judging, judge, params.submission.size))
+    entries = [judging.entries[index] for index in judge]
+    result = Result(
+        code=code,
+        params=plan.fingerprint(run),
+        libraries={name: version(name) for name in LIBRARIES},
+        updates=max(len(train) // job_params.train.batch_size, 1) * job_params.train.epochs,
+        classes=judging.classes.names,
+        images=tuple(entry.file_name for entry in entries),
+        groups=tuple(entry.group for entry in entries),
+        confusions=confusions,
+    )
+    write_result(result, out)

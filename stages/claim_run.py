@@ -1,0 +1,32 @@
+"""Train one arm of a claim with one seed, and score it on judge images."""
+
+import argparse
+from pathlib import Path
+
+from segpipe.claims.plan import load_plan
+from segpipe.claims.results import code_digest
+from segpipe.claims.run import check_arms, run_arm
+from segpipe.stage import check_tree, run_stage
+from segpipe.wire import code_deps
+
+
+def main() -> None:
+    """The prepared data set in, one result file out; every arm's names are checked before any training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--prepared", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    check_tree(__file__)
+    plan = load_plan()
+    if arguments.run not in plan.runs:
+        raise ValueError(
+            f"claims.yaml: asks for no run {arguments.run!r}; run `segpipe claims`, then `dvc repro` again"
+        )
+    check_arms(plan)
+    code = code_digest(code_deps(Path("stages/claim_run.py")))
+    run_arm(plan, plan.runs[arguments.run], arguments.prepared, code, arguments.out)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,134 @@
+"""From results to verdicts and their page, and the claims' own pipeline under DVC."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from test_claims_plan import ARMS, CLAIM, write_claims
+
+from segpipe.claims.page import claims_page
+from segpipe.claims.plan import load_plan
+from segpipe.claims.results import Result, code_digest, read_result, write_result
+from segpipe.claims.verdicts import draw_verdicts
+from segpipe.claims.wiring import PAGE, PIPELINE, VERDICTS, expected_pipeline, result_file, wire_claims
+from segpipe.stage import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = tuple(f"batch/{number:04d}.jpg" for number in range(12))
+
+
+def result(seed: int, right: int, **changes: object) -> Result:
+    """Twelve images of two classes, about `right` of 1,000 pixels of each right."""
+    hits = right + np.random.default_rng(seed).integers(-5, 5, (len(IMAGES), 2))
+    confusions = np.array([[[a, 1000 - a], [1000 - b, b]] for a, b in hits], np.int64)
+    given = {"code": "c0de", "params": "", "libraries": {"torch": "2.0"}, "updates": 4, "classes": ("Sky", "Road")}
+    return Result(**given | {"images": IMAGES, "groups": IMAGES, "confusions": confusions} | changes)
+
+
+def write_results(plan, folder: Path, right: dict[str, int], **changes: object) -> None:
+    for key, run in plan.runs.items():
+        made = result(run.seed, right[run.arm], **{"params": plan.fingerprint(run)} | changes)
+        write_result(made, folder / f"{key}.json")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return load_plan(write_claims(tmp_path / "claims"))
+
+
+def test_a_result_is_read_back_as_it_was_written_one_line_an_image(tmp_path):
+    made = result(3, 800)
+    write_result(made, tmp_path / "x.json")
+    found = read_result(tmp_path / "x.json")
+    np.testing.assert_array_equal(found.confusions, made.confusions)
+    assert {**found.__dict__, "confusions": 0} == {**made.__dict__, "confusions": 0}
+    lines = (tmp_path / "x.json").read_text().splitlines()
+    assert sum(line.startswith('["batch/') for line in lines) == len(IMAGES)
+
+
+def test_the_digest_follows_every_byte_and_name_but_no_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.py", "b.py"):
+        Path(name).write_text("x = 1\n")
+    digest = code_digest(["a.py", "b.py"])
+    assert digest == code_digest([Path("b.py"), "a.py"])
+    Path("a.py").write_text("x = 2\n")
+    assert code_digest(["a.py", "b.py"]) != digest
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"), [((900, 800), "supported"), ((800, 900), "refuted"), ((800, 800), "undecided")]
+)
+def test_a_verdict_follows_the_scores(tmp_path, plan, right, verdict):
+    write_results(plan, tmp_path / "runs", dict(zip("ab", right, strict=True)))
+    verdicts = draw_verdicts(plan, tmp_path / "runs")
+    assert verdicts["claims"][0]["verdict"] == verdict
+    page = claims_page(verdicts)
+    assert f"**{verdict.capitalize()}" in page
+    assert CLAIM["text"] in page
+    json.dumps(verdicts, allow_nan=False)
+
+
+def test_every_missing_or_foreign_result_is_named(tmp_path, plan):
+    write_results(plan, tmp_path / "runs", {"a": 900, "b": 800})
+    (tmp_path / "runs/sample-2-a-0.json").unlink()
+    write_result(result(1, 800, params="other"), tmp_path / "runs/sample-2-b-1.json")
+    with pytest.raises(ValueError, match="2 problems") as error:
+        draw_verdicts(plan, tmp_path / "runs")
+    assert "sample-2-a-0.json: missing" in str(error.value)
+    assert "sample-2-b-1.json: was made with other parameters" in str(error.value)
+
+
+def test_runs_of_different_code_decide_nothing_and_the_page_says_so(tmp_path, plan):
+    write_results(plan, tmp_path / "runs", {"a": 900, "b": 800})
+    run = plan.runs["sample-2-a-0"]
+    write_result(result(0, 900, params=plan.fingerprint(run), code="0ther"), tmp_path / "runs" / f"{run.key}.json")
+    verdicts = draw_verdicts(plan, tmp_path / "runs")
+    assert verdicts["claims"][0]["verdict"] == "undecided"
+    assert verdicts["claims"][0]["code"] == ["0ther", "c0de"]
+    assert "its runs were made by different code" in claims_page(verdicts)
+
+
+def test_a_claim_with_an_arm_that_is_not_run_shows_the_others(tmp_path):
+    folder = write_claims(tmp_path / "claims", arms=ARMS | {"b": {"not_run": "needs weights"}})
+    plan = load_plan(folder)
+    write_results(plan, tmp_path / "runs", {"a": 900})
+    verdicts = draw_verdicts(plan, tmp_path / "runs")
+    assert verdicts["claims"][0]["verdict"] == "not run"
+    page = claims_page(verdicts)
+    assert "Not run (b: needs weights)" in page
+    assert "| b | not run: needs weights |" in page
+
+
+def test_a_spread_is_judged_and_shown(tmp_path):
+    spread = CLAIM | {"confirm": {"spread": "a", "below": 0.5}}
+    plan = load_plan(write_claims(tmp_path / "claims", arms={"a": None}, claims={"noise": spread}))
+    write_results(plan, tmp_path / "runs", {"a": 900})
+    verdicts = draw_verdicts(plan, tmp_path / "runs")
+    assert verdicts["claims"][0]["verdict"] == "supported"
+    assert "Standard deviation over seeds of `a`" in claims_page(verdicts)
+
+
+def test_the_committed_pipeline_verdicts_and_page_are_those_of_the_committed_claims():
+    plan = load_plan(ROOT / "claims")
+    committed = yaml.safe_load((ROOT / PIPELINE).read_text(encoding="utf-8"))
+    assert committed == expected_pipeline(plan), "run `segpipe claims`"
+    verdicts = draw_verdicts(plan, ROOT / "claims/runs")
+    assert read_json(ROOT / VERDICTS) == verdicts
+    assert (ROOT / PAGE).read_text(encoding="utf-8") == claims_page(verdicts)
+
+
+def test_wiring_twice_changes_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = load_plan()
+    assert wire_claims(plan, tmp_path / "dvc.yaml")
+    assert not wire_claims(plan, tmp_path / "dvc.yaml")
+
+
+def test_each_run_is_one_uncached_result_and_no_claim_is_a_metric():
+    stages = yaml.safe_load((ROOT / PIPELINE).read_text(encoding="utf-8"))["stages"]
+    assert all("metrics" not in stage and "plots" not in stage for stage in (*stages.values(), stages["run"]["do"]))
+    assert stages["run"]["do"]["outs"] == [{result_file("${key}"): {"cache": False}}]
+    assert all(stage["wdir"] == ".." for name, stage in stages.items() if name != "run")

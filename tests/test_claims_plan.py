@@ -1,0 +1,166 @@
+"""claims.yaml: every mistake is said before anything runs, and what is asked for becomes runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segpipe.claims.plan import load_plan
+from segpipe.claims.run import check_arms
+
+ROOT = Path(__file__).resolve().parent.parent
+CLAIM = {
+    "text": "a is better than b",
+    "source": "somebody",
+    "dataset": "sample",
+    "epochs": 2,
+    "seeds": [0, 1],
+    "confirm": {"better": "a", "than": "b"},
+}
+ARMS = {"a": {"loss": {"dice": 0.25}}, "b": None}
+
+
+def write_claims(folder: Path, **changes: object) -> Path:
+    """A folder with the project's base.yaml and a small sound claims.yaml; `changes` replace its parts."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "claims/base.yaml", folder / "base.yaml")
+    content = {"datasets": {"sample": {}}, "arms": ARMS, "claims": {"first": CLAIM}} | changes
+    (folder / "claims.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder
+
+
+def test_a_claim_becomes_one_run_for_each_arm_and_seed(tmp_path):
+    plan = load_plan(write_claims(tmp_path))
+    assert list(plan.runs) == ["sample-2-a-0", "sample-2-b-0", "sample-2-a-1", "sample-2-b-1"]
+    params = plan.run_params(plan.runs["sample-2-a-1"])
+    assert (params.seed, params.loss.dice, params.train.epochs, params.train.validate_every) == (1, 0.25, 2, 2)
+    base = plan.run_params(plan.runs["sample-2-b-1"])
+    assert base.loss.dice == 0.5
+    # equal terms: nothing else differs
+    assert params.model_copy(update={"loss": base.loss}) == base
+
+
+def test_claims_share_the_runs_they_have_in_common(tmp_path):
+    second = CLAIM | {"text": "and again", "seeds": [1, 2]}
+    plan = load_plan(write_claims(tmp_path, claims={"first": CLAIM, "second": second}))
+    assert len(plan.runs) == 6
+
+
+def test_the_params_file_of_the_pipeline_has_no_say(tmp_path, monkeypatch):
+    folder = write_claims(tmp_path / "claims")
+    (tmp_path / "params.yaml").write_text("loss: nonsense\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load_plan(folder).runs
+
+
+def test_an_arm_that_cannot_be_run_says_why_and_has_no_runs(tmp_path):
+    plan = load_plan(write_claims(tmp_path, arms=ARMS | {"b": {"not_run": "needs a file"}}))
+    assert list(plan.runs) == ["sample-2-a-0", "sample-2-a-1"]
+
+
+def claim(**changes: object) -> dict:
+    return {"claims": {"first": CLAIM | changes}}
+
+
+MISTAKES = {
+    "an unknown key of an override": (
+        {"arms": ARMS | {"a": {"loss": {"dcie": 0.25}}}},
+        "arms.a: loss.dcie: unknown key; did you mean loss.dice?",
+    ),
+    "an impossible value": (
+        {"arms": ARMS | {"a": {"optimizer": {"name": "madgrd"}}}},
+        "arms.a: optimizer.name: found 'madgrd'; allowed: madgrad, adamw; did you mean madgrad?",
+    ),
+    "an unknown section": (
+        {"arms": ARMS | {"a": {"los": {"dice": 0.25}}}},
+        "arms.a.los: found 'los'; allowed: model, loss, optimizer, scheduler, augment, train; did you mean loss?",
+    ),
+    "another number of updates": (
+        {"arms": ARMS | {"a": {"train": {"epochs": 9}}}},
+        "arms.a.train.epochs: all arms of a claim share it; it stands in base.yaml",
+    ),
+    "other data for one arm": ({"arms": ARMS | {"a": {"data": {"root": "x"}}}}, "arms.a.data: found 'data'; allowed: "),
+    "a seed of its own": ({"arms": ARMS | {"a": {"seed": 5}}}, "arms.a.seed: found 'seed'; allowed: "),
+    "an arm that is no mapping": (
+        {"arms": ARMS | {"a": 3}},
+        "arms.a: found 3; expected keys and values beneath",
+    ),
+    "an arm that no claim uses": ({"arms": ARMS | {"c": {}}}, "arms.c: no claim uses it"),
+    "a name that is no file name": (
+        {"arms": ARMS | {"a/b": {}}},
+        "arms.a/b: becomes part of a file name: use letters, digits, _ and .",
+    ),
+    "not_run beside overrides": (
+        {"arms": ARMS | {"a": {"not_run": "why", "loss": {"dice": 1.0}}}},
+        "an arm that cannot be run has `not_run: reason` and nothing else",
+    ),
+    "an unknown arm": (
+        claim(confirm={"better": "a", "than": "bb"}),
+        "claims.first.confirm: found 'bb'; allowed: a, b; did you mean b?",
+    ),
+    "an unknown data set": (
+        claim(dataset="sampel"),
+        "claims.first.dataset: found 'sampel'; allowed: sample; did you mean sample?",
+    ),
+    "one seed": (claim(seeds=[3]), "claims.first.seeds: [3] is too few; give two or more, each once"),
+    "a seed twice": (claim(seeds=[1, 1]), "claims.first.seeds: [1, 1] is too few; give two or more, each once"),
+    "an unknown key of a claim": (
+        claim(sedes=[1]),
+        "claims.first.sedes: unknown key; did you mean claims.first.seeds?",
+    ),
+    "no budget": (claim(epochs=0), "claims.first.epochs: found 0; input should be greater than 0"),
+    "an arm against itself": (
+        claim(confirm={"better": "a", "than": ["a", "b"]}),
+        "claims.first.confirm: compares 'a' with itself",
+    ),
+    "two forms at once": (
+        claim(confirm={"better": "a", "than": "b", "spread": "a", "below": 0.1}),
+        "claims.first.confirm: give either `better` and `than`",
+    ),
+    "half a form": (claim(confirm={"better": "a"}), "claims.first.confirm: give either `better` and `than`"),
+    "no claims": ({"claims": {}}, "claims: found {}; expected names"),
+    "an unknown part": ({"arm": {}}, "arm: found 'arm'; allowed: datasets, arms, claims; did you mean arms?"),
+    "a data set's unknown key": (
+        {"datasets": {"sample": {"data": {"rot": "x"}}}},
+        "datasets.sample: data.rot: unknown key; did you mean data.root?",
+    ),
+    "a data set's foreign section": (
+        {"datasets": {"sample": {"loss": {"dice": 1.0}}}},
+        "datasets.sample.loss: found 'loss'; allowed: sample, data, split, submission",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_where_it_stands(tmp_path, mistake):
+    changes, said = MISTAKES[mistake]
+    with pytest.raises(ValueError) as error:
+        load_plan(write_claims(tmp_path, **changes))
+    assert str(error.value).startswith(f"{tmp_path / 'claims.yaml'}: ")
+    assert said in str(error.value)
+
+
+def test_all_mistakes_come_at_once(tmp_path):
+    arms = ARMS | {"a": {"loss": {"dcie": 0.25}, "train": {"epochs": 9}}, "c": {}}
+    with pytest.raises(ValueError, match="3 problems") as error:
+        load_plan(write_claims(tmp_path, arms=arms))
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_a_name_that_only_the_libraries_know_is_checked_for_every_arm_before_the_first_run(tmp_path):
+    arms = {"a": {"model": {"encoder": "resnet10tt"}}, "b": {"augment": {"train": ["HorizontalFlipp"]}}}
+    plan = load_plan(write_claims(tmp_path, arms=arms))
+    with pytest.raises(ValueError, match="2 problems") as error:
+        check_arms(plan)
+    assert "arms.a: model.encoder: found 'resnet10tt'" in str(error.value)
+    assert "arms.b: augment.train.0: 'HorizontalFlipp' is no albumentations transform" in str(error.value)
+
+
+def test_a_result_is_known_by_what_claims_yaml_asks_for(tmp_path):
+    plan = load_plan(write_claims(tmp_path))
+    run = plan.runs["sample-2-a-0"]
+    other = load_plan(write_claims(tmp_path, arms=ARMS | {"a": {"loss": {"dice": 0.3}}}))
+    assert plan.fingerprint(run) == load_plan(write_claims(tmp_path)).fingerprint(run)
+    assert plan.fingerprint(run) != other.fingerprint(run)
+    assert plan.fingerprint(plan.runs["sample-2-b-0"]) == other.fingerprint(run.__class__("sample", 2, "b", 0))
