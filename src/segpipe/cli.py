@@ -1,5 +1,6 @@
 """`segpipe ...`: what is not a stage."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -41,6 +42,20 @@ def check() -> None:
     """Check params.yaml: every problem at once, with the key, what was found and what is allowed."""
     params = load_params()
     typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {list(params.split.train_folds)}")
+
+
+@app.command()
+def score(
+    candidate: Annotated[str | None, typer.Argument(help="its name; none is the one that is submitted")] = None,
+    against: Annotated[str | None, typer.Option(help="another candidate, for paired differences")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False,
+) -> None:
+    """Score a candidate on judge images by every definition that a leaderboard may use, with intervals."""
+    from segpipe.score.candidate import score_candidate
+    from segpipe.score.sheet import to_json, to_text
+
+    sheet = score_candidate(load_params(), candidate, against)
+    typer.echo(json.dumps(to_json(sheet), indent=2, ensure_ascii=False) if as_json else to_text(sheet))
 
 
 def run() -> None:

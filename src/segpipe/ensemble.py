@@ -142,9 +142,19 @@ def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: l
 def load_predictions(
     folder: Path, member_names: tuple[str, ...], folds: tuple[int, ...]
 ) -> dict[ModelKey, Predictions]:
-    """The stores of all models that params.yaml names, never what merely lies in the folder."""
+    """The stores of all models that params.yaml names, never what merely lies in the folder.
+
+    Raises FileNotFoundError that names every store which is not there.
+    """
     keys = [(round_, member, fold) for round_ in ROUNDS for member in member_names for fold in folds]
-    return {(r, m, f): Predictions(folder / f"{r}-{m}-{f}") for r, m, f in keys}
+    stores = {key: folder / "-".join(map(str, key)) for key in keys}
+    missing = [store.name for store in stores.values() if not (store / "card.json").is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: holds no predictions of {', '.join(missing)}; `dvc repro` makes them "
+            "(or `dvc pull`, where a remote has them)"
+        )
+    return {key: Predictions(store) for key, store in stores.items()}
 
 
 def _one(values: list, what: str) -> object:
