@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from coco_folder import GLASS, PAPER, box, pictures, prepare_folder, write_folder
@@ -18,11 +19,14 @@ from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.params import load_params
 from segpipe.score.candidate import score_candidate
+from segpipe.score.labels import score_labels
 from segpipe.score.sheet import Judged, fill_sheet, to_json, to_text
 from segpipe.stage import write_json
+from segpipe.submission import write_submission
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("Background", "Glass", "Paper", "Metal")
+RULES = ("skip", "zero", "one")
 MODELS = [(round_, member) for round_ in ("baseline", "retrain") for member in ("main", "second")]
 
 
@@ -101,6 +105,13 @@ def test_classes_absent_at_one_size_only_are_named_with_the_size():
     assert "prediction: Glass, Paper (scored size); Paper (native size)." in text
 
 
+def test_groups_without_a_labelled_pixel_do_not_make_the_intervals_trustworthy():
+    labelled, empty = np.diag([9, 9, 9]), np.zeros((3, 3), int)
+    sheet = fill_sheet(judged("x", *[labelled] * 9, empty, empty))
+    assert "11 images in 9 groups" in to_text(sheet)
+    assert "fewer than 10 groups" in sheet.notes[-1]
+
+
 # Candidates
 
 
@@ -150,6 +161,97 @@ def test_score_runs_without_torch(project):
     done = subprocess.run([sys.executable, "-c", check], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "pooled over images" in done.stdout
+
+
+# Label maps
+
+
+@pytest.fixture
+def label_maps(project):
+    """Params, and the true label maps of 24 images as `submission` writes them, at the scored size of 4 x 6."""
+    params = load_params()
+    submission = params.submission.model_copy(update={"size": (4, 6)})
+    params = params.model_copy(
+        update={"submission": submission, "data": params.data.model_copy(update={"root": str(project / "raw")})}
+    )
+    prepared = Prepared(project / "data/prepared", judge=True)
+    held_out = [i for i, entry in enumerate(prepared.entries) if entry.file_name.startswith("held")]
+    maps = ((prepared.entries[i].file_name, prepared.native_target(i)[::2, ::2]) for i in held_out)
+    write_submission(project / "out", ("png",), maps, prepared.classes)
+    return params, project / "out/png", project / "raw/val.json"
+
+
+def test_the_true_label_maps_score_one(label_maps):
+    params, folder, truth = label_maps
+    sheet = score_labels(params, folder, truth)
+    assert list(sheet.own.confusions) == ["scored"]
+    assert sheet.own.confusions["scored"].shape == (24, 4, 4)
+    found = {definition[1:]: score.value for definition, score in sheet.scores.items()}
+    # Metal is nowhere: 3 of 4 classes count in full
+    assert found == {(s, a): {"skip": 1, "zero": 3 / 4, "one": 1}[a] for s in ("pooled", "per_image") for a in RULES}
+    assert "at native size" not in to_text(sheet)
+
+
+def test_without_a_submission_size_label_maps_are_scored_at_each_images_own(label_maps):
+    params, folder, truth = label_maps
+    for path in folder.glob("*.png"):
+        labels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED).repeat(2, axis=0).repeat(2, axis=1)
+        path.write_bytes(cv2.imencode(".png", labels)[1].tobytes())
+    params = params.model_copy(update={"submission": params.submission.model_copy(update={"size": None})})
+    sheet = score_labels(params, folder, truth)
+    assert sheet.own.confusions["native"].sum() == 24 * 8 * 12
+    assert sheet.scores["native", "pooled", "skip"].value == 1
+    assert "at native size" in to_text(sheet)
+
+
+def test_a_map_that_differs_is_counted_where_it_differs(label_maps):
+    params, folder, truth = label_maps
+    # all Background; of 4 x 6 pixels Glass has 2 x 3 and Paper 2 x 3, so that Background has IoU 12 / 24
+    (folder / "held0.png").write_bytes(cv2.imencode(".png", np.zeros((4, 6), np.uint8))[1].tobytes())
+    sheet = score_labels(params, folder, truth)
+    assert sheet.scores["scored", "per_image", "skip"].value == pytest.approx((23 + (1 / 2 + 0 + 0) / 3) / 24)
+    inter_glass = 23 * 6 / (24 * 6)
+    pooled = ((24 * 12) / (24 * 12 + 12) + 2 * inter_glass) / 3
+    assert sheet.scores["scored", "pooled", "skip"].value == pytest.approx(pooled)
+
+
+def test_maps_that_are_missing_or_of_another_size_or_class_are_all_named(label_maps):
+    params, folder, truth = label_maps
+    (folder / "held3.png").unlink()
+    (folder / "held5.png").write_bytes(cv2.imencode(".png", np.zeros((8, 12), np.uint8))[1].tobytes())
+    (folder / "held7.png").write_bytes(cv2.imencode(".png", np.full((4, 6), 4, np.uint8))[1].tobytes())
+    (folder / "classes.json").write_text('{"names": ["Background", "Bottle"]}', encoding="utf-8")
+    with pytest.raises(ValueError) as refusal:
+        score_labels(params, folder, truth)
+    first, *named = str(refusal.value).splitlines()
+    assert first == f"{folder}: the label maps do not fit {truth}:"
+    assert [line.strip() for line in named] == [
+        "classes.json: found the classes ['Background', 'Bottle'], expected ['Background', 'Glass', 'Paper', 'Metal'], "
+        "as the truth has them",
+        "held3.png: missing or not a PNG",
+        "held5.png: found (8, 12) uint8, expected (4, 6) uint8",
+        "held7.png: found class 4, expected 0 to 3",
+    ]
+
+
+def test_a_folder_that_is_not_there_is_one_error_and_not_one_an_image(label_maps):
+    params, folder, truth = label_maps
+    with pytest.raises(FileNotFoundError, match="no such folder; expected one of PNG label maps"):
+        score_labels(params, folder / "elsewhere", truth)
+
+
+def test_a_faulty_truth_is_refused_with_all_its_problems(label_maps):
+    params, folder, truth = label_maps
+    for name in ("held1.png", "held2.png"):
+        (truth.parent / name).unlink()
+    with pytest.raises(ValueError, match=r"(?s)val.json: cannot be scored against:.*held1.png.*held2.png"):
+        score_labels(params, folder, truth)
+
+
+@pytest.mark.parametrize("words", [["--labels", "out"], ["--truth", "f.json"], ["a", "--labels", "b", "--truth", "c"]])
+def test_label_maps_need_their_truth_and_no_candidate(project, words):
+    result = CliRunner().invoke(app, ["score", *words])
+    assert "--labels FOLDER with --truth FILE" in str(result.exception)
 
 
 # Errors

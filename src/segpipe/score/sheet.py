@@ -44,6 +44,7 @@ class ScoreSheet:
 
     own: Judged
     other: Judged | None
+    num_groups: int  # those with a labelled pixel, which the intervals rest on
     scores: dict[Definition, Interval]
     differences: dict[Definition, Comparison]
     notes: tuple[str, ...]
@@ -57,7 +58,8 @@ def fill_sheet(own: Judged, other: Judged | None = None, notes: Sequence[str] = 
         for size, statistic, absent in definitions
     }
     differences = {definition: _compare(own, other, *definition) for definition in definitions if other is not None}
-    return ScoreSheet(own, other, scores, differences, (*notes, *_caveats(own)))
+    num_groups = next(iter(scores.values())).num_groups
+    return ScoreSheet(own, other, num_groups, scores, differences, (*notes, *_caveats(own, num_groups)))
 
 
 def _compare(own: Judged, other: Judged, size: Size, statistic: Statistic, absent: Absent) -> Comparison:
@@ -66,13 +68,13 @@ def _compare(own: Judged, other: Judged, size: Size, statistic: Statistic, absen
     return replace(found, verdict="identical") if np.array_equal(*matrices) else found
 
 
-def _caveats(own: Judged) -> list[str]:
+def _caveats(own: Judged, num_groups: int) -> list[str]:
     absent = {size: ", ".join(own.absent_classes(size)) or "none" for size in own.confusions}
     listed = [f"{names} ({size} size)" for size, names in absent.items()]
-    shown = "; ".join(listed) if len(set(absent.values())) > 1 else absent["scored"]
+    shown = "; ".join(listed if len(set(absent.values())) > 1 else set(absent.values()))
     caveats = [f"Classes that are in no image's truth or prediction: {shown}."]
     caveats.append("Pooled, only these are absent; averaged over images, every class that the image itself lacks is.")
-    if len(set(own.groups)) < MIN_GROUPS:
+    if num_groups < MIN_GROUPS:
         caveats.append(f"With fewer than {MIN_GROUPS} groups the intervals are too narrow to rest a claim on.")
     return caveats
 
@@ -83,7 +85,7 @@ def to_json(sheet: ScoreSheet) -> dict:
     return {
         "name": own.name,
         "images": len(own.groups),
-        "groups": len(set(own.groups)),
+        "groups": sheet.num_groups,
         "scored_size": own.scored_size,
         "absent_classes": {size: own.absent_classes(size) for size in own.confusions},
         "scores": _entries(sheet.scores),
@@ -101,7 +103,7 @@ def _entries(found: dict[Definition, Interval] | dict[Definition, Comparison]) -
 def to_text(sheet: ScoreSheet) -> str:
     """The sheet as a table to read, then its notes."""
     own = sheet.own
-    counted = f"{len(own.groups)} images in {len(set(own.groups))} groups"
+    counted = f"{len(own.groups)} images in {sheet.num_groups} groups"
     lines = [f"{own.name}, on {counted}: mIoU and 95 % interval over groups", ""]
     lines += _table(own, {definition: _interval(score) for definition, score in sheet.scores.items()})
     if sheet.other is not None:
