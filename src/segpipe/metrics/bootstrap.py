@@ -29,8 +29,8 @@ from segpipe.metrics.resample import group_sums, paired_counts, resampled
 Statistic = Literal["pooled", "per_image"]
 
 # Percentile intervals over few groups are too narrow. In 1,000 data sets of each size, simulated as in
-# tests/test_bootstrap.py, those at 95 % held the truth for 79 to 84 % with 5 groups, 88 to 89 % with 10, 92 to 94 % with
-# 20 or 40, depending on statistic and rule for absent classes.
+# tests/test_bootstrap.py, those at 95 % held the truth for 79 to 84 % with 5 groups, 88 to 89 % with 10, 92 to 94 %
+# with 20 or 40, depending on the statistic and the rule for absent classes.
 MIN_GROUPS = 10
 
 
