@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from segpipe.metrics.bootstrap import bootstrap_miou, compare_miou, optimism_of_
 from segpipe.metrics.confusion import confusion_matrix, per_image_miou, pooled_miou
 
 ROUNDS = ("baseline", "retrain")
+Value = TypeVar("Value")
 ModelKey = tuple[str, str, int]  # round, member, fold
 
 
@@ -157,7 +159,7 @@ def load_predictions(
     return {key: Predictions(store) for key, store in stores.items()}
 
 
-def _one(values: list, what: str) -> object:
+def _one(values: list[Value], what: str) -> Value:
     if len(set(values)) > 1:
         raise ValueError(f"the predictions have different {what}: {sorted(map(str, set(values)))}; run `dvc repro`")
     return values[0]

@@ -108,9 +108,9 @@ def bootstrap_miou(
     A resample may lack a class that the full set has: with "skip" its mean is then over the others, with "zero" and
     "one" the class counts that, as it would on a new set of images without it.
     """
-    options = {"statistic": statistic, "absent": absent, "resamples": resamples, "seed": seed}
-    values = resampled_miou([confusions], groups, **options)[:, 0]
-    return _interval(miou(confusions, statistic, absent), values, level, _num_groups(confusions, groups))
+    models = [confusions]
+    values = resampled_miou(models, groups, statistic=statistic, absent=absent, resamples=resamples, seed=seed)
+    return _interval(miou(confusions, statistic, absent), values[:, 0], level, _num_groups(confusions, groups))
 
 
 def bootstrap_iou(

@@ -29,13 +29,13 @@ def score_candidate(
     candidates = list_candidates(params.member_names)
     wanted = _find([found for found in (name, against) if found is not None], candidates)
     notes.append("Judge images are those that no model trained or was tuned on.")
-    own, *other = _judge(params, wanted, data)
+    own, *others = _judge(params, wanted, data)
     if own.confusions["native"] is own.confusions["scored"]:
         notes.append("Every image is scored at its own size, so that both columns are the same.")
     notes.append(
         "Probabilities are stored at the smaller of network and scored size; native size is upsampled from it."
     )
-    return fill_sheet(own, *other, notes=notes)
+    return fill_sheet(own, next(iter(others), None), notes)
 
 
 def _find(names: list[str], candidates: list[Candidate]) -> list[Candidate]:

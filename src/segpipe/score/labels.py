@@ -13,7 +13,7 @@ from segpipe.data.split import group_names
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.metrics.confusion import confusion_matrix
 from segpipe.params import Params
-from segpipe.score.sheet import Judged, ScoreSheet, fill_sheet
+from segpipe.score.sheet import Judged, ScoreSheet, Size, fill_sheet
 from segpipe.submission import png_path, read_png
 
 
@@ -41,9 +41,9 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
             matrices.append(confusion_matrix(preds, target, classes.num_classes))
     _refuse(f"{folder}: the label maps do not fit {truth}", problems)
     scored_size = params.submission.size
-    confusions = {"scored" if scored_size else "native": np.stack(matrices)}
+    size: Size = "scored" if scored_size else "native"
     note = "Nothing in the folder says what its model learned from: a score on images that it has seen flatters it."
-    return fill_sheet(Judged(str(folder), confusions, groups, scored_size, classes.names), notes=[note])
+    return fill_sheet(Judged(str(folder), {size: np.stack(matrices)}, groups, scored_size, classes.names), notes=[note])
 
 
 def _targets(params: Params, file: CocoFile, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
