@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from segpipe.labels import IGNORE_INDEX
 from segpipe.metrics.confusion import (
     confusion_matrix,
+    image_mious,
     iou_per_class,
     mean_iou,
     per_image_miou,
@@ -105,7 +106,9 @@ def test_a_class_in_neither_truth_nor_prediction_is_nan_and_left_out_of_the_mean
 @pytest.mark.filterwarnings("error")
 def test_no_counted_pixel_at_all_gives_nan_without_a_warning():
     nothing = np.zeros((2, 3, 3), np.int64)
-    assert np.isnan([mean_iou(nothing[0]), pooled_miou(nothing), per_image_miou(nothing)]).all()
+    for absent in ("skip", "zero", "one"):
+        values = mean_iou(nothing[0], absent), pooled_miou(nothing, absent), per_image_miou(nothing, absent)
+        assert np.isnan(values).all()
 
 
 # Image 1 is right everywhere (8 pixels of class 0); in image 2, 1 pixel of 2 is called class 1.
@@ -118,9 +121,40 @@ def test_pooled_and_per_image_miou_are_different_numbers():
     assert per_image_miou(TWO_IMAGES) == pytest.approx((1 + 1 / 4) / 2)
 
 
-def test_per_image_miou_leaves_out_images_without_a_counted_pixel():
+@pytest.mark.parametrize("absent", ["skip", "zero", "one"])
+def test_per_image_miou_leaves_out_images_without_a_counted_pixel(absent):
     with_empty = np.concatenate([TWO_IMAGES, np.zeros((1, 2, 2), int)])
-    assert per_image_miou(with_empty) == per_image_miou(TWO_IMAGES)
+    assert per_image_miou(with_empty, absent) == per_image_miou(TWO_IMAGES, absent)
+
+
+# The same two images with a third class, which is in neither truth nor prediction of either.
+THREE_CLASSES = np.pad(TWO_IMAGES, ((0, 0), (0, 1), (0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("absent", "pooled", "images"),
+    [
+        ("skip", (9 / 10 + 0) / 2, [1, (1 / 2 + 0) / 2]),
+        # image 1 shows class 0 alone, so that two classes count 0 or 1 in it; image 2 shows class 0, is given class 1
+        ("zero", (9 / 10 + 0 + 0) / 3, [(1 + 0 + 0) / 3, (1 / 2 + 0 + 0) / 3]),
+        ("one", (9 / 10 + 0 + 1) / 3, [(1 + 1 + 1) / 3, (1 / 2 + 0 + 1) / 3]),
+    ],
+)
+def test_an_absent_class_is_skipped_or_counts_zero_or_one(absent, pooled, images):
+    assert pooled_miou(THREE_CLASSES, absent) == mean_iou(THREE_CLASSES.sum(axis=0), absent) == pytest.approx(pooled)
+    assert image_mious(THREE_CLASSES, absent) == pytest.approx(images)
+    assert per_image_miou(THREE_CLASSES, absent) == pytest.approx(np.mean(images))
+
+
+def test_where_every_class_is_present_all_rules_agree():
+    full = np.array([[[5, 1], [2, 3]], [[4, 0], [1, 2]]])
+    assert pooled_miou(full, "zero") == pooled_miou(full, "one") == pooled_miou(full)
+    assert per_image_miou(full, "zero") == per_image_miou(full, "one") == per_image_miou(full)
+
+
+def test_an_unknown_rule_for_absent_classes_is_refused():
+    with pytest.raises(ValueError, match="absent is 'nan'; expected one of skip, zero, one"):
+        pooled_miou(TWO_IMAGES, "nan")
 
 
 # Imports

@@ -141,6 +141,15 @@ def test_a_map_smaller_than_the_scored_size_is_stored_as_it_is_and_enlarged_when
     np.testing.assert_allclose(found, to_scored_size(probs, (16, 16), scored_size), atol=1.5 * STEP + 1e-6)
 
 
+def test_a_store_read_at_native_size_gives_each_image_at_its_own_and_stays_as_it_is(tmp_path):
+    probs = probs_of(4, 4)
+    predictions = write(tmp_path, {0: probs}, (4, 4), (8, 16))
+    found = predictions.at_native_size().probs(0, (8, 16))
+    stored = predictions.probs(0, (4, 4))
+    np.testing.assert_array_equal(found, to_scored_size(stored, (8, 16), None))
+    assert predictions.probs(0, (8, 16)).shape[:2] == (4, 4)
+
+
 def test_an_image_that_was_not_predicted_is_a_key_error_naming_the_store(tmp_path):
     predictions = write(tmp_path / "main-0", {7: probs_of(4, 6)}, None, (4, 6))
     with pytest.raises(KeyError, match=r"main-0: holds no prediction for image 0 of the image table"):

@@ -1,5 +1,7 @@
 """`segpipe ...`: what is not a stage."""
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -55,6 +57,29 @@ def claims() -> None:
     check_arms(plan)
     typer.echo(f"{PIPELINE}: {'rewritten to fit' if wire_claims(plan) else 'already fits'} claims.yaml")
     typer.echo(claims_status(plan))
+
+
+@app.command()
+def score(
+    candidate: Annotated[str | None, typer.Argument(help="its name; none is the one that is submitted")] = None,
+    against: Annotated[str | None, typer.Option(help="another candidate, for paired differences")] = None,
+    labels: Annotated[Path | None, typer.Option(help="instead of a candidate: a folder of PNG label maps")] = None,
+    truth: Annotated[Path | None, typer.Option(help="the labelled COCO file to hold --labels against")] = None,
+    root: Annotated[Path | None, typer.Option(help="folder of the images in --truth; none is data.root")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False,
+) -> None:
+    """Score a candidate on judge images by every definition that a leaderboard may use, with intervals."""
+    from segpipe.score.candidate import score_candidate
+    from segpipe.score.labels import score_labels
+    from segpipe.score.sheet import to_json, to_text
+
+    if labels is None and truth is None and root is None:
+        sheet = score_candidate(load_params(), candidate, against)
+    elif labels is None or truth is None or candidate is not None or against is not None:
+        raise ValueError("score: give a candidate, or --labels FOLDER with --truth FILE (and --root FOLDER)")
+    else:
+        sheet = score_labels(load_params(), labels, truth, root)
+    typer.echo(json.dumps(to_json(sheet), indent=2, ensure_ascii=False) if as_json else to_text(sheet))
 
 
 def run() -> None:

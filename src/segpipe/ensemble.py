@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from segpipe.metrics.bootstrap import bootstrap_miou, compare_miou, optimism_of_
 from segpipe.metrics.confusion import confusion_matrix, per_image_miou, pooled_miou
 
 ROUNDS = ("baseline", "retrain")
+Value = TypeVar("Value")
 ModelKey = tuple[str, str, int]  # round, member, fold
 
 
@@ -142,12 +144,22 @@ def _row(candidate: Candidate, own: np.ndarray, reference: np.ndarray, groups: l
 def load_predictions(
     folder: Path, member_names: tuple[str, ...], folds: tuple[int, ...]
 ) -> dict[ModelKey, Predictions]:
-    """The stores of all models that params.yaml names, never what merely lies in the folder."""
+    """The stores of all models that params.yaml names, never what merely lies in the folder.
+
+    Raises FileNotFoundError that names every store which is not there.
+    """
     keys = [(round_, member, fold) for round_ in ROUNDS for member in member_names for fold in folds]
-    return {(r, m, f): Predictions(folder / f"{r}-{m}-{f}") for r, m, f in keys}
+    stores = {key: folder / "-".join(map(str, key)) for key in keys}
+    missing = [store.name for store in stores.values() if not (store / "card.json").is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: holds no predictions of {', '.join(missing)}; `dvc repro` makes them "
+            "(or `dvc pull`, where a remote has them)"
+        )
+    return {key: Predictions(store) for key, store in stores.items()}
 
 
-def _one(values: list, what: str) -> object:
+def _one(values: list[Value], what: str) -> Value:
     if len(set(values)) > 1:
         raise ValueError(f"the predictions have different {what}: {sorted(map(str, set(values)))}; run `dvc repro`")
     return values[0]

@@ -115,6 +115,21 @@ def png_path(folder: Path, file_name: str) -> Path:
     return folder / name.with_suffix(".png")
 
 
+def read_png(path: Path, size: tuple[int, int], num_classes: int) -> np.ndarray:
+    """The (height, width) uint8 label map at `path`.
+
+    Raises ValueError, which leaves it to the caller to name the file, for none, another size or type, or no class.
+    """
+    found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if found is None:
+        raise ValueError("missing or not a PNG")
+    if found.shape != tuple(size) or found.dtype != np.uint8:
+        raise ValueError(f"found {found.shape} {found.dtype}, expected {tuple(size)} uint8")
+    if found.max() >= num_classes:
+        raise ValueError(f"found class {found.max()}, expected 0 to {num_classes - 1}")
+    return found
+
+
 def _check_png(folder: Path, expected: list[tuple[str, tuple[int, int]]], num_classes: int) -> list[str]:
     problems: list[str] = []
     file_name_of: dict[Path, str] = {}
@@ -122,12 +137,9 @@ def _check_png(folder: Path, expected: list[tuple[str, tuple[int, int]]], num_cl
         path = png_path(folder, file_name)
         if (first := file_name_of.setdefault(path, file_name)) != file_name:
             problems.append(f"{first} and {file_name} would both be {path.name}; rename one, or leave out png")
-        found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-        if found is None:
-            problems.append(f"{path.name}: missing or not a PNG")
-        elif found.shape != tuple(size) or found.dtype != np.uint8:
-            problems.append(f"{path.name}: found {found.shape} {found.dtype}, expected {tuple(size)} uint8")
-        elif found.max() >= num_classes:
-            problems.append(f"{path.name}: found class {found.max()}, expected 0 to {num_classes - 1}")
+        try:
+            read_png(path, size, num_classes)
+        except ValueError as error:
+            problems.append(f"{path.name}: {error}")
     extra = len(list(folder.rglob("*.png"))) - len(expected)
     return [*problems, f"{folder}: {extra} more PNG files than test images"] if extra > 0 else problems

@@ -1,6 +1,7 @@
 """Class probabilities as 8 bits, and the one function that brings them to the scored size. Needs no torch."""
 
-from dataclasses import asdict, dataclass
+import copy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -89,6 +90,15 @@ class Predictions:
         self.card = PredictionCard(**value)
         self._stored = PackedArrays(folder / "probs")
         self._position = {index: position for position, index in enumerate(self.card.indices)}
+
+    def at_native_size(self) -> "Predictions":
+        """The same store read at each image's own size, whatever size is scored.
+
+        What was stored smaller is upsampled, so this is no more than the store holds.
+        """
+        view = copy.copy(self)
+        view.card = replace(self.card, scored_size=None)
+        return view
 
     def probs(self, index: int, image_size: tuple[int, int]) -> np.ndarray:
         """Probabilities of image `index`; KeyError that names the store when it was not predicted."""

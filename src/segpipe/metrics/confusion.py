@@ -4,9 +4,15 @@ One confusion matrix per image, rows = truth, columns = prediction, says all tha
 averaged over them, and through `segpipe.metrics.bootstrap` how sure either is.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 
 from segpipe.labels import IGNORE_INDEX
+
+# What a class in neither truth nor prediction counts in a mean over classes. Leaderboards differ: some leave it out,
+# some count it 0 (an empty class was "not found"), some 1 (it was rightly not predicted).
+Absent = Literal["skip", "zero", "one"]
 
 
 def confusion_matrix(preds: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
@@ -46,27 +52,36 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     return iou_of_counts(class_counts(np.asarray(confusion)))
 
 
-def mean_iou(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes in truth or prediction; NaN if there is none."""
-    return float(mean_of_known(iou_per_class(confusion)))
+def mean_iou(confusion: np.ndarray, absent: Absent = "skip") -> float:
+    """Mean of `iou_per_class`; `absent` says what a NaN counts there. NaN if no pixel was counted, whatever `absent`.
+
+    With "skip" the mean is over the classes in truth or prediction, with "zero" and "one" over all C.
+    """
+    return float(mean_of_known(iou_per_class(confusion), absent))
 
 
-def pooled_miou(confusions: np.ndarray) -> float:
+def pooled_miou(confusions: np.ndarray, absent: Absent = "skip") -> float:
     """mIoU of all images taken as one: the (N, C, C) matrices are added up first. The headline number.
 
     Not the same as `per_image_miou`: here every pixel counts the same, so a large object outweighs a small one of its
     class, and a false alarm of a few pixels in one image is only a few pixels.
     """
-    return mean_iou(check_confusions(confusions).sum(axis=0))
+    return mean_iou(check_confusions(confusions).sum(axis=0), absent)
 
 
-def per_image_miou(confusions: np.ndarray) -> float:
-    """Mean over images of the image's mIoU over the classes in its own truth or prediction.
+def per_image_miou(confusions: np.ndarray, absent: Absent = "skip") -> float:
+    """Mean of `image_mious`: every image counts the same. NaN if no image has a counted pixel."""
+    return float(mean_of_known(image_mious(confusions, absent)))
 
-    Every image counts the same, and a false alarm of one pixel costs its image a class at IoU 0. Images without a
-    counted pixel are left out; NaN if that leaves none.
+
+def image_mious(confusions: np.ndarray, absent: Absent = "skip") -> np.ndarray:
+    """mIoU of each image alone, (N,) float64, from (N, C, C) matrices; NaN, left out of means, without a counted pixel.
+
+    With "skip" the classes are those in the image's own truth or prediction, so a false alarm of one pixel costs the
+    image a class at IoU 0. With "zero" an image without a class can never reach 1; with "one" every class that is
+    rightly not predicted counts in full, which lifts all scores where images show few classes.
     """
-    return float(mean_of_known(mean_of_known(iou_of_counts(class_counts(check_confusions(confusions))))))
+    return mean_of_known(iou_of_counts(class_counts(check_confusions(confusions))), absent)
 
 
 def check_confusions(confusions: np.ndarray) -> np.ndarray:
@@ -92,9 +107,15 @@ def iou_of_counts(class_counts: np.ndarray) -> np.ndarray:
     return np.divide(agree, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
-def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """(...) mean over the last axis of what is not NaN; NaN, without numpy's warning, where all is."""
+def mean_of_known(values: np.ndarray, absent: Absent = "skip") -> np.ndarray:
+    """(...) mean over the last axis, where a NaN counts as `absent` says; NaN, without numpy's warning, where all is.
+
+    Raises ValueError for an unknown `absent`.
+    """
+    if absent not in get_args(Absent):
+        raise ValueError(f"absent is {absent!r}; expected one of {', '.join(get_args(Absent))}")
     known = ~np.isnan(values)
     number = known.sum(axis=-1)
-    total = np.where(known, values, 0).sum(axis=-1)
-    return np.divide(total, number, out=np.full(np.shape(total), np.nan), where=number > 0)
+    total = np.where(known, values, float(absent == "one")).sum(axis=-1)
+    counted = number if absent == "skip" else np.full_like(number, values.shape[-1])
+    return np.divide(total, counted, out=np.full(np.shape(total), np.nan), where=number > 0)

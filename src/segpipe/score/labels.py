@@ -1,0 +1,70 @@
+"""A folder of label maps scored against a labelled COCO file, whatever made them. Needs no torch."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from segpipe.data.coco import CocoFile, read_coco
+from segpipe.data.rasterize import rasterize
+from segpipe.data.resize import resize_labels
+from segpipe.data.split import group_names
+from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
+from segpipe.metrics.confusion import confusion_matrix
+from segpipe.params import Params
+from segpipe.score.sheet import Judged, ScoreSheet, Size, fill_sheet
+from segpipe.submission import png_path, read_png
+
+
+def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = None) -> ScoreSheet:
+    """Score the PNG label maps in `folder`, named as `submission` names them, against the COCO file `truth`.
+
+    `root` is the folder that the file's images lie in, data.root unless given. Classes, overlaps, groups and the scored
+    size are those of `params`. Raises FileNotFoundError without the folder, ValueError with everything that is wrong
+    with the file, or else with every label map that is missing, of another size, or no map of these classes.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; expected one of PNG label maps, as `submission` writes it")
+    file, found = read_coco(truth, Path(params.data.root) if root is None else root, labeled=True)
+    _refuse(f"{truth}: cannot be scored against", [str(problem) for problem in found])
+    classes = build_class_table(file.categories, background=params.data.background, order=params.data.classes)
+    groups = group_names([image.file_name for image in file.images], params.split.group_by)
+    problems, matrices = list(_other_classes(folder, classes)), []
+    for file_name, target in _targets(params, file, classes):
+        path = png_path(folder, file_name)
+        try:
+            preds = read_png(path, target.shape, classes.num_classes)
+        except ValueError as error:
+            problems.append(f"{path.relative_to(folder)}: {error}")
+        else:
+            matrices.append(confusion_matrix(preds, target, classes.num_classes))
+    _refuse(f"{folder}: the label maps do not fit {truth}", problems)
+    scored_size = params.submission.size
+    size: Size = "scored" if scored_size else "native"
+    note = "Nothing in the folder says what its model learned from: a score on images that it has seen flatters it."
+    return fill_sheet(Judged(str(folder), {size: np.stack(matrices)}, groups, scored_size, classes.names), notes=[note])
+
+
+def _targets(params: Params, file: CocoFile, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
+    """(file name, (height, width) uint8 label map at the scored size) of every image, one at a time."""
+    fill = 0 if params.data.background == "class" else IGNORE_INDEX
+    for image in file.images:
+        annotations, size = file.annotations_by_image[image.id], (image.height, image.width)
+        target = rasterize(annotations, classes.class_index, *size, overlap=params.data.overlap, fill=fill)
+        yield image.file_name, resize_labels(target, params.submission.size)
+
+
+def _other_classes(folder: Path, classes: ClassTable) -> Iterator[str]:
+    """What classes.json, which `submission` writes beside its label maps, says against these classes."""
+    path = folder / "classes.json"
+    if not path.is_file():
+        return
+    names = json.loads(path.read_text(encoding="utf-8")).get("names")
+    if names != list(classes.names):
+        yield f"classes.json: found the classes {names}, expected {list(classes.names)}, as the truth has them"
+
+
+def _refuse(what: str, problems: list[str]) -> None:
+    if problems:
+        raise ValueError("\n  ".join([f"{what}:", *problems]))
