@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import resize_labels
@@ -18,6 +17,7 @@ from segpipe.metrics import (
     per_image_miou,
     pooled_miou,
 )
+from segpipe.progress import track
 
 ROUNDS = ("baseline", "retrain")
 ModelKey = tuple[str, str, int]  # round, member, fold
@@ -86,7 +86,7 @@ class Ensemble:
     def judge_confusions(self, candidates: list[Candidate]) -> dict[str, np.ndarray]:
         """For each candidate (N, C, C) int64: a confusion matrix for every judge image, at the scored size."""
         confusions: dict[str, list[np.ndarray]] = {candidate.name: [] for candidate in candidates}
-        for index in tqdm(self.judge_indices, desc="judge", unit="image", disable=None):
+        for index in track(self.judge_indices, "judge", "images"):
             target = resize_labels(self.prepared.native_target(index), self.scored_size)
             for candidate, preds in zip(candidates, self._label_maps(candidates, index), strict=True):
                 matrix = confusion_matrix(preds, target, self.prepared.classes.num_classes)
@@ -95,7 +95,7 @@ class Ensemble:
 
     def test_label_maps(self, candidate: Candidate) -> Iterator[tuple[int, np.ndarray]]:
         """(index, label map) of every test image, in the order of the test file."""
-        for index in tqdm(self.prepared.sets["test"], desc="submit", unit="image", disable=None):
+        for index in track(self.prepared.sets["test"], "submit", "images"):
             yield index, self.label_map(candidate, index)
 
 
