@@ -49,7 +49,7 @@ class WandbRun:
                 said = without_secrets(error)
                 say(f"wandb: online is not possible ({said}); the run is kept offline")
         self._run = self._init(run, "offline")
-        folder = self._run.settings.sync_dir
+        folder = os.path.relpath(self._run.settings.sync_dir, run.root)
         say(f"wandb: {run.name} is written offline; `wandb sync {folder}` sends it")
 
     def show(self, epoch: int, examples: Sequence[Example]) -> None:
@@ -95,10 +95,12 @@ class WandbRun:
             save_code=False,
             disable_code=True,
             disable_git=True,
+            host="-",  # empty would mean: ask the system
             x_disable_meta=True,
             x_save_requirements=False,
             init_timeout=START_SECONDS,
             finish_timeout=UPLOAD_SECONDS,
+            finish_timeout_raises=True,
         )
 
 
