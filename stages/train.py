@@ -1,14 +1,13 @@
 """Train one member of one fold: its baseline, or its retraining on labelled and pseudo-labelled images."""
 
 import argparse
-import os
 from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.stage import open_stage, run_stage, write_json
 from segpipe.training.member import Job, check_members, train_member
-from segpipe.training.tracking import Tracker
+from segpipe.training.tracking.tracker import Tracker, describe_run, make_listeners
 
 
 def main() -> None:
@@ -37,9 +36,9 @@ def main() -> None:
         pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
         baseline=arguments.baseline,
     )
-    tracker = Tracker(params.tracking, os.environ.get("DVC_STAGE", arguments.out.name), member.model_dump(mode="json"))
-    miou = train_member(job, arguments.plots, tracker)
-    tracker.finish()
+    run = describe_run(job.round, arguments.member, job.fold, member.model_dump(mode="json"), job.prepared.classes)
+    with Tracker(make_listeners(params.tracking), run) as tracker:
+        miou = train_member(job, arguments.plots, tracker)
     write_json(arguments.metrics, {"miou": miou})
 
 

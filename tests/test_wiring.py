@@ -20,7 +20,7 @@ PARAMS = load_params(ROOT / "params.yaml")
 # data meets the modules in this order; a module imports only from its own group and those before it
 HOUSE = [
     ["params"],
-    ["labels", "stage"],
+    ["labels", "stage", "progress"],
     ["data"],
     ["models"],
     ["losses"],

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import resize_labels
 from segpipe.inference.probs import Predictions
 from segpipe.metrics.bootstrap import bootstrap_miou, compare_miou, optimism_of_best
 from segpipe.metrics.confusion import confusion_matrix, per_image_miou, pooled_miou
+from segpipe.progress import track
 
 ROUNDS = ("baseline", "retrain")
 Value = TypeVar("Value")
@@ -82,7 +82,7 @@ class Ensemble:
     def judge_confusions(self, candidates: list[Candidate]) -> dict[str, np.ndarray]:
         """For each candidate (N, C, C) int64: a confusion matrix for every judge image, at the scored size."""
         confusions: dict[str, list[np.ndarray]] = {candidate.name: [] for candidate in candidates}
-        for index in tqdm(self.judge_indices, desc="judge", unit="image", disable=None):
+        for index in track(self.judge_indices, "judge", "images"):
             target = resize_labels(self.prepared.native_target(index), self.scored_size)
             for candidate, preds in zip(candidates, self._label_maps(candidates, index), strict=True):
                 matrix = confusion_matrix(preds, target, self.prepared.classes.num_classes)
@@ -91,7 +91,7 @@ class Ensemble:
 
     def test_label_maps(self, candidate: Candidate) -> Iterator[tuple[int, np.ndarray]]:
         """(index, label map) of every test image, in the order of the test file."""
-        for index in tqdm(self.prepared.sets["test"], desc="submit", unit="image", disable=None):
+        for index in track(self.prepared.sets["test"], "submit", "images"):
             yield index, self.label_map(candidate, index)
 
 

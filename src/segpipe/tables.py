@@ -32,6 +32,13 @@ def write_confusion(confusion: np.ndarray, names: Sequence[str], path: Path) -> 
     _write(rows, path)
 
 
-def _write(rows: list[dict], path: Path) -> None:
+def write_history(history: Sequence[dict[str, float]], path: Path) -> None:
+    """One row an epoch; NaN as an empty cell. Whoever reads while training rewrites it sees a whole file."""
+    unfinished = path.with_suffix(".csv.part")
+    _write(history, unfinished)
+    unfinished.replace(path)
+
+
+def _write(rows: Sequence[dict], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(path, index=False)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segpipe.data.coco import Annotation, CocoFile, ImageRecord, Problem, check_image_size, decode_image, read_coco
 from segpipe.data.prepared import ImageEntry
@@ -21,6 +20,7 @@ from segpipe.data.split import Fold, group_names, seeded_folds, tune_and_judge
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.params import DataParams, SplitParams
+from segpipe.progress import track
 from segpipe.stage import write_json
 
 LABELED_SOURCES = ("train", "val", "judge")
@@ -161,7 +161,7 @@ def _pack(
         images = stack.enter_context(PackedWriter(out / "images"))
         targets = stack.enter_context(PackedWriter(out / "targets"))
         native_targets = stack.enter_context(PackedWriter(out / "native_targets", codec="zlib"))
-        for source in tqdm(sources, desc="prepare", unit="image", disable=None):
+        for source in track(sources, "prepare", "images"):
             record = source.record
             try:
                 image = decode_image(root / record.file_name)

@@ -5,10 +5,10 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from segpipe.data.store import PackedArrays
 from segpipe.models.checkpoint import Segmenter
+from segpipe.progress import Progress
 
 BATCH_SIZE = 16
 BATCH_PIXELS = 2**21  # fewer images a batch where they are large: one of 1080x1920, 16 up to 362x362
@@ -35,7 +35,7 @@ def predict_probs(
     """
     device = best_device()
     segmenters = [segmenter.to(device).eval() for segmenter in segmenters]
-    with tqdm(total=len(indices), desc=label, unit="image", disable=None) as bar:
+    with Progress(len(indices), label, "images") as progress:
         for batch_indices in _batches(images, indices):
             stacked = np.stack([images[index] for index in batch_indices]).transpose(0, 3, 1, 2)
             batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
@@ -44,7 +44,7 @@ def predict_probs(
             agreement = (preds == preds[0]).all(0).cpu().numpy()
             probs = each.mean(0).permute(0, 2, 3, 1).contiguous().cpu().numpy()
             yield from zip(batch_indices, probs, agreement, strict=True)
-            bar.update(len(batch_indices))
+            progress.advance(len(batch_indices))
 
 
 def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> torch.Tensor:

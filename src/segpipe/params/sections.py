@@ -219,6 +219,8 @@ class TrackingParams(Section):
 
     wandb: Literal["disabled", "offline", "online"]
     project: str
+    images: NonNegative
+    dvclive: bool
 
 
 class MemberParams(Section):

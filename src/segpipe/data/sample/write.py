@@ -9,6 +9,7 @@ import numpy as np
 
 from segpipe.data.sample.ground import OUTSKIRTS, TOWN, Setting
 from segpipe.data.sample.scenes import KINDS, Annotation, area, draw_scene
+from segpipe.progress import Progress
 
 # number (part of the seed, so never reused), folder, and setting of each set of images
 SETS: dict[str, tuple[int, str, Setting]] = {
@@ -41,7 +42,8 @@ def write_sample(
             f"the sample: found {', '.join(too_small) or f'size={size}'}; expected counts from 1, size from 32"
         )
     folders = {name: judge_root if name == "judge" else root for name in SETS}
-    scenes = {name: _draw_set(folders[name], name, seed, count, size) for name, count in counts.items()}
+    with Progress(sum(counts.values()), "sample", "images") as progress:
+        scenes = {name: _draw_set(folders[name], name, seed, count, size, progress) for name, count in counts.items()}
     labelled = {name: scenes[name] for name in ("train", "val", "judge")} | {
         "train_all": scenes["train"] + scenes["val"]
     }
@@ -52,7 +54,9 @@ def write_sample(
     (root / "sample_submission.csv").write_text("image_id,PredictionString\n", newline="\n")
 
 
-def _draw_set(root: Path, name: str, seed: int, count: int, size: int) -> list[tuple[str, list[Annotation]]]:
+def _draw_set(
+    root: Path, name: str, seed: int, count: int, size: int, progress: Progress
+) -> list[tuple[str, list[Annotation]]]:
     """Write the JPEGs of one set; return their names and annotations."""
     number, folder, setting = SETS[name]
     (root / folder).mkdir(parents=True, exist_ok=True)
@@ -66,6 +70,7 @@ def _draw_set(root: Path, name: str, seed: int, count: int, size: int) -> list[t
         )
         (root / file_name).write_bytes(encoded.tobytes())
         listed.append((file_name, annotations))
+        progress.advance()
     return listed
 
 
