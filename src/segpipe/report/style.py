@@ -67,7 +67,8 @@ tbody tr { border-bottom: 1px solid var(--faint); }
 tbody th { overflow-wrap: break-word; min-width: 7rem; max-width: 20rem; }
 .word { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; }
-.chart { width: 14rem; min-width: 9rem; padding-block: 0; }
+.chart { width: 14rem; min-width: 9rem; }
+td.chart { padding-block: 0; }
 .axis { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
 .marked { background: var(--mark); }
 .marked th { font-weight: 600; }
@@ -90,7 +91,7 @@ tbody th { overflow-wrap: break-word; min-width: 7rem; max-width: 20rem; }
 .params caption { color: var(--ink); font-weight: 600; padding-bottom: .2rem; border-bottom: 1px solid var(--ink); }
 .params thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .params th, .params td { padding-block: .22rem; vertical-align: baseline; }
-.params tbody th { width: 48%; }
+.params tbody th { width: 42%; }
 .params code { overflow-wrap: break-word; }
 .params td { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 44rem) {
