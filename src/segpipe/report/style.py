@@ -136,9 +136,9 @@ figcaption b { color: var(--ink); font-weight: 600; }
 
 
 def heat_classes(steps: int = 10) -> str:
-    """`.h0` to `.h<steps>`, from clear to half covered: dark text stays readable on light, light text on dark."""
+    """`.h0` to `.h<steps>`, from clear to nearly half covered: more, and light text on the dark page fades."""
     return "\n".join(
-        f".h{step} {{ background: rgb(var(--heat) / {0.52 * step / steps:.3f}); }}" for step in range(steps + 1)
+        f".h{step} {{ background: rgb(var(--heat) / {0.46 * step / steps:.3f}); }}" for step in range(steps + 1)
     )
 
 
