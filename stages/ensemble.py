@@ -7,8 +7,10 @@ import pandas as pd
 
 from segpipe.data.prepared import Prepared
 from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.libraries import SCORING, library_versions
 from segpipe.metrics.confusion import mean_iou
 from segpipe.stage import open_stage, run_stage, write_json
+from segpipe.strips import write_strips
 from segpipe.submission import check_submission, write_submission
 from segpipe.tables import write_confusion, write_iou
 from segpipe.wire import check_wired
@@ -22,6 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     arguments = parser.parse_args()
     params = open_stage(__file__)
     check_wired(params)
@@ -42,7 +45,7 @@ def main() -> None:
     expected = [(entry.file_name, params.submission.size or (entry.height, entry.width)) for entry in test]
     check_submission(arguments.out, formats, expected, prepared.classes.num_classes)
 
-    write_json(arguments.out / "selection.json", selection)
+    write_json(arguments.out / "selection.json", selection | {"libraries": library_versions(SCORING)})
     own, names = confusions[chosen.name], prepared.classes.names
     write_iou(own, groups, names, arguments.plots / "iou.csv")
     write_confusion(own.sum(axis=0), names, arguments.plots / "confusion.csv")
@@ -55,6 +58,7 @@ def main() -> None:
         "miou": [mean_iou(m) for m in own],
     }
     pd.DataFrame(per_image).to_csv(arguments.plots / "per_image.csv", index=False)
+    write_strips(ensemble, chosen, arguments.images)
     headline = next(row for row in selection["candidates"] if row["name"] == chosen.name)
     write_json(arguments.metrics, {"miou": headline["miou"]})
 

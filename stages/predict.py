@@ -30,7 +30,7 @@ def main() -> None:
         for index, probs, _ in predict_probs([segmenter], prepared.images, indices, flips=flips, label="predict"):
             entry = prepared.entries[index]
             writer.add(index, probs, (entry.height, entry.width))
-        writer.finish(card.lineage)
+        writer.finish(card.lineage, card.libraries)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def store(folder, glass, indices, *, classes=NAMES, scored_size=None, lineage=CL
     with PredictionWriter(folder, folder.name, classes, scored_size) as writer:
         for index in indices:
             writer.add(index, probs, (1, 4))
-        writer.finish(lineage)
+        writer.finish(lineage, {})
 
 
 def ensemble_of(tmp_path, prepared, glass, *, folds=(0,), odd=None, **odd_settings):

@@ -25,6 +25,7 @@ from segpipe.training.optim import build_optimizer, build_scheduler, lr_factor
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
 ENCODER = "test_resnet"  # timm's own for tests: 0.5 M weights
 CLASSES = ClassTable(("Background", "Glass", "Paper"), (None, 2, 7), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+LIBRARIES = {"python": "3.11.7", "torch": "2.11.0", "madgrad": None}
 
 
 def model_params(**changes):
@@ -155,7 +156,9 @@ def test_an_encoder_that_an_architecture_cannot_use_is_an_error_with_the_library
 def save(segmenter, folder, **card):
     values = {"architecture": architecture(model_params(), 3), "image_size": (64, 48), "mean": [0.5] * 3}
     values |= {"std": [0.25] * 3, "classes": CLASSES, "lineage": Lineage(frozenset({"h1"}), frozenset({"h2"}))}
-    write_card(ModelCard(**values | {"parents": ["data/pseudo/0"], "chosen_epoch": 7} | card), folder)
+    write_card(
+        ModelCard(**values | {"parents": ["data/pseudo/0"], "chosen_epoch": 7, "libraries": LIBRARIES} | card), folder
+    )
     save_weights(segmenter, folder / "model.safetensors")
 
 
@@ -181,6 +184,7 @@ def test_the_card_comes_back_as_it_was(tmp_path):
     assert card.architecture == architecture(model_params(), 3)
     assert (card.image_size, card.classes, card.chosen_epoch) == ((64, 48), CLASSES, 7)
     assert card.lineage == Lineage(frozenset({"h1"}), frozenset({"h2"})) and card.parents == ["data/pseudo/0"]
+    assert card.libraries == LIBRARIES
 
 
 def test_weights_of_another_class_count_are_refused_naming_the_layer(tmp_path):

@@ -9,6 +9,7 @@ from segpipe.inference.probs import Predictions, PredictionWriter, quantise, to_
 
 STEP = 1 / 255
 LINEAGE = Lineage(frozenset({"h1"}), frozenset({"h2"}))
+LIBRARIES = {"python": "3.11.7", "torch": "2.11.0", "madgrad": None}
 
 
 def normalised(weights):
@@ -99,7 +100,7 @@ def write(folder, maps, scored_size, image_size):
     with PredictionWriter(folder, "models/main-0", ["A", "B", "C"], scored_size) as writer:
         for index, probs in maps.items():
             writer.add(index, probs, image_size)
-        writer.finish(LINEAGE)
+        writer.finish(LINEAGE, LIBRARIES)
     return Predictions(folder)
 
 
@@ -119,6 +120,7 @@ def test_the_card_names_the_model_its_classes_and_what_it_has_seen(tmp_path):
     card = predictions.card
     assert (card.model, card.classes, card.scored_size) == ("models/main-0", ["A", "B", "C"], (2, 3))
     assert card.indices == [7]
+    assert predictions.libraries == LIBRARIES
 
 
 def test_a_map_larger_than_the_scored_size_is_stored_at_the_scored_size(tmp_path):
@@ -159,7 +161,7 @@ def test_an_image_that_was_not_predicted_is_a_key_error_naming_the_store(tmp_pat
 def test_a_store_whose_writing_broke_off_cannot_be_opened(tmp_path):
     with pytest.raises(RuntimeError), PredictionWriter(tmp_path, "m", ["A", "B", "C"], None) as writer:
         writer.add(0, probs_of(4, 6), (4, 6))
-        writer.finish(LINEAGE)
+        writer.finish(LINEAGE, LIBRARIES)
         raise RuntimeError
     with pytest.raises(FileNotFoundError):
         Predictions(tmp_path)
@@ -169,7 +171,7 @@ def test_stored_at_a_scored_size_equal_to_the_networks_probabilities_still_follo
     probs = np.random.default_rng(0).dirichlet(np.ones(3), (4, 4)).astype(np.float32)
     with PredictionWriter(tmp_path, "m", ["A", "B", "C"], (4, 4)) as writer:
         writer.add(0, probs, (8, 8))
-        writer.finish(Lineage(frozenset(), frozenset()))
+        writer.finish(LINEAGE, LIBRARIES)
     expected = to_scored_size(probs, (8, 8), (4, 4))
     assert np.abs(expected - probs).max() > 0.05, "nearest of the upsampled map is not the stored map"
     np.testing.assert_allclose(Predictions(tmp_path).probs(0, (8, 8)), expected, atol=2 / 255)

@@ -1,7 +1,6 @@
 """One arm, one seed: trained for its number of updates and scored with its last weights. Nothing is chosen."""
 
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from segpipe.claims.plan import Plan, RunSpec
@@ -11,18 +10,9 @@ from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import stop_on
 from segpipe.training.loop import Tune, evaluate
 from segpipe.training.member import Job, check_members, train_member
-from segpipe.training.tracking import Tracker
+from segpipe.training.tracking.tracker import Tracker, describe_run
 
 FOLD = 0
-LIBRARIES = (
-    "torch",
-    "timm",
-    "segmentation-models-pytorch",
-    "albumentations",
-    "madgrad",
-    "numpy",
-    "opencv-python-headless",
-)
 
 
 def check_arms(plan: Plan) -> None:
@@ -54,17 +44,18 @@ def run_arm(plan: Plan, run: RunSpec, prepared_folder: Path, code: str, out: Pat
             scored_size=params.submission.size,
             out=model,
         )
-        train_member(job, Path(folder) / "plots", Tracker(params.tracking, run.key, {}))
+        described = describe_run("claim", run.arm, FOLD, {}, prepared.classes)
+        train_member(job, Path(folder) / "plots", Tracker([], described))
         segmenter, card = load_segmenter(model, weights="last")
     judging = Prepared(prepared_folder, judge=True)
     judge = judging.folds[FOLD].judge
     card.lineage.refuse_judging_on(judging.named_hashes(judge), run.key)
-    confusions = evaluate(segmenter, Tune(judging, judge, params.submission.size))
+    confusions, _ = evaluate(segmenter, Tune(judging, judge, params.submission.size))
     entries = [judging.entries[index] for index in judge]
     result = Result(
         code=code,
         params=plan.fingerprint(run),
-        libraries={name: version(name) for name in LIBRARIES},
+        libraries=card.libraries,
         updates=max(len(train) // job_params.train.batch_size, 1) * job_params.train.epochs,
         classes=judging.classes.names,
         images=tuple(entry.file_name for entry in entries),

@@ -10,6 +10,7 @@ import numpy as np
 from segpipe.data.lineage import Lineage
 from segpipe.data.resize import nearest_index
 from segpipe.data.store import PackedArrays, PackedWriter
+from segpipe.libraries import Libraries
 from segpipe.stage import read_json, write_json
 
 
@@ -72,9 +73,10 @@ class PredictionWriter:
         self._writer.add(quantise(probs))
         self._card.indices.append(index)
 
-    def finish(self, lineage: Lineage) -> None:
-        """Write the card; call inside the block, after the last image."""
-        write_json(self.folder / "card.json", asdict(self._card) | {"lineage": lineage.to_json()})
+    def finish(self, lineage: Lineage, libraries: Libraries) -> None:
+        """Write the card with what the model says of itself; call inside the block, after the last image."""
+        said = {"lineage": lineage.to_json(), "libraries": libraries}
+        write_json(self.folder / "card.json", asdict(self._card) | said)
 
     def __exit__(self, *error: object) -> None:
         self._writer.__exit__(*error)
@@ -86,6 +88,7 @@ class Predictions:
     def __init__(self, folder: Path) -> None:
         value = read_json(folder / "card.json")
         self.folder, self.lineage = folder, Lineage.from_json(value.pop("lineage"))
+        self.libraries: Libraries = value.pop("libraries")  # those that trained the model
         value["scored_size"] = tuple(value["scored_size"]) if value["scored_size"] else None
         self.card = PredictionCard(**value)
         self._stored = PackedArrays(folder / "probs")

@@ -14,6 +14,7 @@ from torch import nn
 
 from segpipe.data.lineage import Lineage
 from segpipe.labels import ClassTable
+from segpipe.libraries import Libraries
 from segpipe.models.build import Architecture, build_network, normalisation, stride_of
 from segpipe.stage import read_json, write_json
 
@@ -32,6 +33,7 @@ class ModelCard:
     lineage: Lineage
     parents: list[str]  # folders of the models and label sets it came from
     chosen_epoch: int  # counted from 1
+    libraries: Libraries  # those that trained it
 
     def to_json(self) -> dict:
         """A plain dict."""

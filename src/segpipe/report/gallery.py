@@ -6,21 +6,20 @@ import numpy as np
 import pandas as pd
 
 from segpipe.data.resize import resize_labels
-from segpipe.labels import IGNORE_INDEX
-from segpipe.report.charts import class_name
-from segpipe.report.gather import PseudoRun, Run
-from segpipe.report.markup import Markup, fixed, join, percent, section, tag
-from segpipe.report.overlays import (
+from segpipe.drawing import (
     MISTAKES,
-    Panel,
     background_index,
-    figure,
+    evenly_spaced,
     fit_image,
     label_overlay,
     mistakes_overlay,
-    named_shares,
     shown_size,
 )
+from segpipe.labels import IGNORE_INDEX
+from segpipe.report.charts import class_name
+from segpipe.report.figures import Panel, figure, named_shares
+from segpipe.report.gather import PseudoRun, Run
+from segpipe.report.markup import Markup, fixed, join, percent, section, tag
 from segpipe.report.training import pseudo_tables
 
 WORST, MIDDLE, BEST, TEST, POOL = 4, 2, 3, 6, 6  # images of each kind
@@ -81,7 +80,7 @@ def submitted_images(run: Run) -> Markup:
     """Predictions that were submitted, evenly spaced over the test list."""
     lead = "A few images of the submission, evenly spaced over the test list. Their truth is not known here."
     figures = []
-    for index in _spread(run.prepared.sets["test"], TEST):
+    for index in evenly_spaced(run.prepared.sets["test"], TEST):
         name, image = run.prepared.entries[index].file_name, _image(run, index)
         preds = run.ensemble.label_map(run.chosen, index)
         said = named_shares(preds, run.prepared.classes)
@@ -120,7 +119,7 @@ def _pool_figures(run: Run, pseudo: PseudoRun) -> Markup:
     ordered = pseudo.agreement.sort_values("agreement", kind="stable")
     ordered = ordered[[run.index_of[name] in position for name in ordered["image"]]]
     figures = []
-    for row in (ordered.iloc[i] for i in _spread(range(len(ordered)), POOL)):
+    for row in (ordered.iloc[i] for i in evenly_spaced(range(len(ordered)), POOL)):
         name, index = row["image"], run.index_of[row["image"]]
         labels, image = pseudo.labels.labels[position[index]], _image(run, index)
         said = f"{percent(pseudo.shares[index])} of pixels kept: {named_shares(labels, run.prepared.classes)}"
@@ -166,9 +165,3 @@ def _image(run: Run, index: int) -> np.ndarray:
 
 def _named(file_name: str) -> Markup:
     return tag("b", file_name)
-
-
-def _spread(items: tuple[int, ...] | range, number: int) -> list[int]:
-    """Up to `number` of the items, evenly spaced, both ends among them."""
-    chosen = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
-    return [items[i] for i in chosen]

@@ -1,12 +1,15 @@
-"""The page's parts about what went in: the data, and the parameters."""
+"""The page's parts about what went in: the data, the parameters, the libraries."""
 
 import json
 import math
+import re
 from collections.abc import Iterator
 
+from segpipe.libraries import SCORING, Libraries, library_versions
 from segpipe.report.charts import Axis, class_name, range_row
 from segpipe.report.gather import Run
 from segpipe.report.markup import (
+    MISSING,
     Column,
     Markup,
     count,
@@ -95,8 +98,13 @@ def parameters(run: Run) -> Markup:
 
 def _group(title: str, content: dict) -> Markup:
     flat = [(key, value) for name, inner in content.items() for key, value in _flat(name, inner)]
-    rows = [(tag("code", join(key.split("."), ".<wbr>")), value) for key, value in flat]
+    rows = [(tag("code", _breakable(key)), _breakable(value)) for key, value in flat]
     return table(title, [Column("Setting"), Column("Value")], rows)
+
+
+def _breakable(text: str) -> Markup:
+    """Text that a narrow column breaks between words: after punctuation, before a capital, never inside a number."""
+    return join(re.split(r"(?<=[_/(=])|(?<=\.)(?=[a-z])|(?<=[a-z])(?=[A-Z])", text), Markup("<wbr>"))
 
 
 def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
@@ -126,3 +134,34 @@ def _transform(item: object) -> str:
 
 def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def libraries(run: Run) -> Markup:
+    """Which versions trained the models, scored the candidates and drew the page; one column where they agree."""
+    lead = (
+        "The libraries that decide the numbers. Compare these first where the same data and parameters gave other "
+        "scores elsewhere; a different processor, too, may change the last digits."
+    )
+    columns = _trained_with(run)
+    columns["Scored the candidates"] = run.selection["libraries"]
+    columns["Drew this page"] = library_versions(SCORING)
+    names = dict.fromkeys(name for versions in columns.values() for name in versions)
+    rows = [[tag("code", name), *(_version(versions, name) for versions in columns.values())] for name in sorted(names)]
+    heads = [Column("Library"), *(Column(title) for title in columns)]
+    return section("libraries", "Libraries", lead, table("Versions of the libraries.", heads, rows))
+
+
+def _trained_with(run: Run) -> dict[str, Libraries]:
+    """Versions by the models that were trained with them, all models together where none differs."""
+    groups: dict[tuple, list[str]] = {}
+    for (round_, member, fold), stored in run.ensemble.predictions.items():
+        groups.setdefault(tuple(stored.libraries.items()), []).append(f"{round_}-{member}-{fold}")
+    if len(groups) == 1:
+        return {"Trained all models": dict(next(iter(groups)))}
+    return {f"Trained {', '.join(models)}": dict(versions) for versions, models in groups.items()}
+
+
+def _version(versions: Libraries, name: str) -> str:
+    if name not in versions:
+        return MISSING
+    return versions[name] or "not installed"

@@ -1,6 +1,7 @@
 """The report: what a run gave, on one self-contained HTML page.
 
-Equal inputs give equal bytes: nothing that varies between identical runs (times, commit ids, versions) stands in it.
+Equal inputs give equal bytes in one environment: nothing that varies between identical runs (times, paths, commit ids)
+stands in it. Versions of libraries do; they are part of what decided the numbers.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from segpipe.params import Params
 from segpipe.report.gallery import judge_images, pseudo_labels, submitted_images
 from segpipe.report.gather import Run, gather
-from segpipe.report.inputs import data, parameters
+from segpipe.report.inputs import data, libraries, parameters
 from segpipe.report.markup import Markup, count, fixed, join, tag
 from segpipe.report.scores import candidates, classes, headline
 from segpipe.report.style import style_sheet
@@ -27,6 +28,7 @@ CONTENTS = (
     ("pseudo-labels", "Pseudo labels", pseudo_labels),
     ("data", "Data", data),
     ("parameters", "Parameters", parameters),
+    ("libraries", "Libraries", libraries),
 )
 
 

@@ -67,7 +67,8 @@ tbody tr { border-bottom: 1px solid var(--faint); }
 tbody th { overflow-wrap: break-word; min-width: 7rem; max-width: 20rem; }
 .word { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; }
-.chart { width: 14rem; min-width: 9rem; padding-block: 0; }
+.chart { width: 14rem; min-width: 9rem; }
+td.chart { padding-block: 0; }
 .axis { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
 .marked { background: var(--mark); }
 .marked th { font-weight: 600; }
@@ -90,7 +91,7 @@ tbody th { overflow-wrap: break-word; min-width: 7rem; max-width: 20rem; }
 .params caption { color: var(--ink); font-weight: 600; padding-bottom: .2rem; border-bottom: 1px solid var(--ink); }
 .params thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .params th, .params td { padding-block: .22rem; vertical-align: baseline; }
-.params tbody th { width: 48%; }
+.params tbody th { width: 42%; }
 .params code { overflow-wrap: break-word; }
 .params td { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 44rem) {
@@ -135,9 +136,9 @@ figcaption b { color: var(--ink); font-weight: 600; }
 
 
 def heat_classes(steps: int = 10) -> str:
-    """`.h0` to `.h<steps>`, from clear to half covered: dark text stays readable on light, light text on dark."""
+    """`.h0` to `.h<steps>`, from clear to nearly half covered: more, and light text on the dark page fades."""
     return "\n".join(
-        f".h{step} {{ background: rgb(var(--heat) / {0.52 * step / steps:.3f}); }}" for step in range(steps + 1)
+        f".h{step} {{ background: rgb(var(--heat) / {0.46 * step / steps:.3f}); }}" for step in range(steps + 1)
     )
 
 

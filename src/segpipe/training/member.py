@@ -13,6 +13,7 @@ from segpipe.data.dataset import EpochBatches, Part, Sample, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.libraries import TRAINING, library_versions
 from segpipe.losses import build_loss
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.build import architecture, check_names, load_encoder_weights
@@ -103,6 +104,7 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
             lineage=lineage,
             parents=parents,
             chosen_epoch=fitted.best_epoch,
+            libraries=library_versions(TRAINING),
         )
     write_card(card, job.out)
     _write_plots(fitted, job, plots)

@@ -1,18 +1,16 @@
-"""Pictures for the page: an image, label maps laid over it, what a prediction got wrong; as data URIs.
+"""Pictures of label maps: laid over the image, and what a prediction got wrong; for the report and `dvc plots`.
 
 Labels are drawn over a grey copy of the image. The background, which usually covers most of it, stays grey; pixels
-without a label are hatched.
+without a label are hatched. All pictures are (H, W, 3) uint8 RGB.
 """
 
-import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from segpipe.data.resize import resize_labels
 from segpipe.labels import IGNORE_INDEX, ClassTable
-from segpipe.report.markup import Markup, join, percent, tag
 
 MAX_SIDE = 256  # pixels of the longer side
 JPEG_QUALITY = 85
@@ -21,9 +19,9 @@ MISSED, FALSE_ALARM, CONFUSED = (0, 90, 181), (255, 194, 10), (212, 17, 118)
 MISTAKES = ((MISSED, "object missed"), (FALSE_ALARM, "background called an object"), (CONFUSED, "wrong class"))
 
 
-def shown_size(native: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) that keeps the proportions of `native` and fits the page; nothing grows."""
-    factor = min(1.0, MAX_SIDE / max(native))
+def shown_size(native: tuple[int, int], side: int = MAX_SIDE) -> tuple[int, int]:
+    """(height, width) that keeps the proportions of `native` with a longer side of at most `side`; nothing grows."""
+    factor = min(1.0, side / max(native))
     return max(1, round(native[0] * factor)), max(1, round(native[1] * factor))
 
 
@@ -81,41 +79,15 @@ def _rounded(image: np.ndarray) -> np.ndarray:
     return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
-def jpeg_uri(image: np.ndarray) -> str:
-    """`data:image/jpeg;base64,...` of (H, W, 3) uint8 RGB."""
-    done, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
+def evenly_spaced(items: Sequence[int], number: int) -> list[int]:
+    """Up to `number` of the items, evenly spaced, both ends among them."""
+    chosen = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
+    return [items[i] for i in chosen]
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """A JPEG file of (H, W, 3) uint8 RGB."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of a row: what it shows, in words for those who do not see it too."""
-
-    title: str
-    image: np.ndarray
-    alt: str
-
-
-def figure(panels: list[Panel], caption: Markup) -> Markup:
-    """Panels side by side above their caption."""
-    boxes = []
-    for panel in panels:
-        height, width = panel.image.shape[:2]
-        picture = tag("img", src=jpeg_uri(panel.image), alt=panel.alt, width=width, height=height)
-        boxes.append(tag("div", tag("span", panel.title) + picture))
-    return tag("figure", tag("div", join(boxes), class_="panels") + tag("figcaption", caption))
-
-
-def named_shares(labels: np.ndarray, classes: ClassTable, most: int = 4) -> str:
-    """`Paper 12.0 %, Glass 3.1 %`: the largest classes of a label map but the background, as plain text."""
-    counts = np.bincount(labels.ravel(), minlength=256)[: classes.num_classes]
-    background = background_index(classes)
-    total = max(int(labels.size), 1)
-    order = [index for index in np.argsort(-counts, kind="stable") if counts[index] and index != background]
-    named = [f"{classes.names[index]} {percent(counts[index] / total)}" for index in order[:most]]
-    if len(order) > most:
-        named.append(f"{len(order) - most} more")
-    return ", ".join(named) or ("nothing but background" if counts.any() else "no label")
+    return encoded.tobytes()
