@@ -32,6 +32,7 @@ HOUSE = [
     ["submission"],
     ["report"],
     ["wire", "recipe"],
+    ["doctor"],
     ["cli"],
 ]
 
