@@ -12,7 +12,7 @@ from segpipe.data.store import PackedWriter
 from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, distinct_colors
-from segpipe.metrics import mean_iou
+from segpipe.metrics.confusion import mean_iou
 from segpipe.params import Params, check_params
 from segpipe.pseudo import make_pseudo_labels
 from segpipe.report.page import write_report

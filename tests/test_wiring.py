@@ -33,7 +33,7 @@ HOUSE = [
     ["score"],
     ["report"],
     ["wire", "recipe"],
-    ["claims"],
+    ["claims", "doctor"],
     ["cli"],
 ]
 

@@ -1,6 +1,7 @@
 """`segpipe ...`: what is not a stage."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -80,6 +81,38 @@ def score(
     else:
         sheet = score_labels(load_params(), labels, truth, root)
     typer.echo(json.dumps(to_json(sheet), indent=2, ensure_ascii=False) if as_json else to_text(sheet))
+
+
+@app.command()
+def doctor(
+    measure: Annotated[bool, typer.Option(help="train every member for a few updates: about a minute")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of text")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="of each timed pass")] = 0.7,
+    passes: Annotated[int, typer.Option(min=1, help="timed passes of each kind; the median counts")] = 3,
+) -> None:
+    """Will the pipeline run here, what does it need, and what slows it down? Exit code 1 where something will fail."""
+    from segpipe.doctor.page import NOT_MEASURED, Progress, closing_line, member_lines, section_lines
+    from segpipe.doctor.survey import examine_environment, measure_members
+
+    progress = Progress()
+
+    def show(lines: Iterable[str]) -> None:
+        progress.clear()
+        if not as_json:
+            typer.echo("\n".join(lines))
+
+    survey = examine_environment()
+    for title, findings in survey.sections.items():
+        show(section_lines(title, findings))
+    if measure:
+        for name in measure_members(survey, progress, seconds=seconds, passes=passes):
+            show(member_lines(name, survey.members[name], survey.advice[name]))
+        if not survey.members:
+            show([NOT_MEASURED])
+    show([closing_line(survey)])
+    if as_json:
+        typer.echo(json.dumps(survey.to_json(), indent=2, ensure_ascii=False))
+    raise typer.Exit(0 if survey.sound else 1)
 
 
 def run() -> None:

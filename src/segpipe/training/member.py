@@ -1,6 +1,7 @@
 """One member of one fold, from prepared data to a finished model folder: the baseline, and its retraining."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from segpipe.data.dataset import EpochBatches, Part, Sample, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.losses import build_loss
 from segpipe.metrics.confusion import pooled_miou
@@ -123,17 +125,17 @@ def check_members(params: Params) -> None:
         build_transforms(member.augment.pseudo, "augment.pseudo")
 
 
+def labeled_part(images: PackedArrays, targets: PackedArrays, indices: Sequence[int], params: MemberParams) -> Part:
+    """The images at `indices` of two stores with the same order, augmented and batched as the member's params say."""
+    augment = Augment(params.augment.train, params.seed, "augment.train")
+    return Part(images, targets, [Sample(index, index) for index in indices], augment, params.train.batch_size)
+
+
 def _parts(job: Job) -> list[Part]:
     """Labelled images, and beside them the pseudo-labelled ones where there are any."""
     prepared, params = job.prepared, job.params
     train = prepared.folds[job.fold].train
-    labeled = Part(
-        prepared.images,
-        prepared.target_store(train),
-        [Sample(index, index) for index in train],
-        Augment(params.augment.train, params.seed, "augment.train"),
-        params.train.batch_size,
-    )
+    labeled = labeled_part(prepared.images, prepared.target_store(train), train, params)
     per_batch = round(params.train.batch_size * params.retrain.ratio)
     if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
