@@ -81,9 +81,8 @@ def test_the_bar_of_a_terminal_tells_loss_mIoU_speed_and_time_left():
     printed, loss_sum = run(Terminal(), update_seconds=0.5)
     drawn = [part for part in printed.split("\r") if "epoch" in part]
     assert loss_sum.reads == len(drawn) == 20, "once a second, of 20 seconds of updates"
-    assert drawn[0].startswith("train   5%") and drawn[0].rstrip().endswith(
-        "epoch 1/4, loss 0.500, 32 images/s, 0:19 left"
-    )
+    assert drawn[0].startswith("train   5%")
+    assert drawn[0].rstrip().endswith("epoch 1/4, loss 0.500, 32 images/s, 0:19 left")
     assert drawn[-2].rstrip().endswith("epoch 4/4, loss 0.500, mIoU 0.250, 32 images/s, 0:06 left")
     assert printed.endswith("\rtrain: 40 updates in 0:30\n")
 

@@ -232,13 +232,12 @@ def test_an_offline_run_holds_curves_config_and_images_with_their_masks(quiet_wa
     steps = {}
     for record in records:
         if record.HasField("history"):
-            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             steps[row["_step"]] = row
     assert {step: row.get("tune_miou") for step, row in steps.items()} == {1: None, 2: 0.25}
     assert [row["train_loss"] for row in steps.values()] == [2.0, 1.0]
-    images = steps[2]["tune_images"]
-    assert images["captions"] == ["a.jpg", "b.jpg"]
-    masks = images["all_masks"]
+    assert steps[2]["tune_images/captions"] == ["a.jpg", "b.jpg"]
+    masks = steps[2]["tune_images/all_masks"]
     assert [set(mask) for mask in masks] == [{"prediction", "ground_truth"}] * 2
     expected = example()
     for name, labels in (("prediction", expected.preds), ("ground_truth", expected.target)):

@@ -91,9 +91,8 @@ class Progress:
             say(f"{self.label} {self.done / max(self.total, 1):.0%}: {self._status()}", self._stream)
             return
         if self._bar is None:
-            self._bar = _Bar(total=self.total, desc=self.label, file=self._stream, leave=False, dynamic_ncols=True)
-        self._bar.n, self._bar.status = self.done, self._status()
-        self._bar.refresh()
+            self._bar = _Bar(self.total, self.label, self._stream)
+        self._bar.draw(self.done, self._status())
 
     def _count_and_rate(self) -> str:
         per_second = self.done / max(self._clock() - self._started, 1e-9)
@@ -102,13 +101,22 @@ class Progress:
 
 
 class _Bar(tqdm):
-    """Drawn when Progress says so, with its words beside it."""
+    """Drawn when Progress says so, with its words beside it; nothing stays when it is closed."""
 
     monitor_interval = 0  # no watching thread
     status = ""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(bar_format="{desc} {percentage:3.0f}% {bar} {status}", **settings)
+    def __init__(self, total: int, label: str, stream: TextIO) -> None:
+        form = "{desc} {percentage:3.0f}% {bar} {status}"
+        super().__init__(
+            total=total, desc=label, file=stream, bar_format=form, leave=False, dynamic_ncols=True, delay=1
+        )
+        self.delay = 0  # it only kept tqdm from drawing a first bar without words; left so, close() would wipe nothing
+
+    def draw(self, done: int, status: str) -> None:
+        """Show that `done` are done."""
+        self.n, self.status = done, status
+        self.refresh()
 
     @property
     def format_dict(self) -> dict[str, Any]:
