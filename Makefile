@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+VIEWER := .dvc/plots/page.html
 # Stage commands call plain `python`: the project's own environment must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
@@ -13,12 +14,15 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 help:   ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: $(STAMP)   ## create .venv and install the project with its pinned dependencies
+setup: $(STAMP) $(VIEWER)   ## create .venv, install the project with its pinned dependencies, write the viewer of plots
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+$(VIEWER): $(STAMP) $(wildcard src/segpipe/viewer.*)
+	@$(BIN)/segpipe viewer
 
 repro: setup   ## run every stage whose inputs changed, from raw data to submission and report
 	dvc repro

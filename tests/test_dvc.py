@@ -3,6 +3,7 @@
 One real `dvc repro` is made for this file; each test works on a copy of it.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -158,6 +159,16 @@ def test_user_data_can_be_added_to_dvc(project):
     (project / "data/raw/mine/train.json").write_text("{}", encoding="utf-8")
     command(project, "dvc", "add", "data/raw/mine")
     assert (project / "data/raw/mine.dvc").is_file()
+
+
+def test_plots_of_a_run_and_its_strips_are_shown_from_git_and_the_cache(project):
+    said = command(project, "dvc", "plots", "diff", "--json", "HEAD").stdout
+    shown = json.loads(said[said.index("{") :])
+    assert "errors" not in shown
+    kinds = {name: plot["type"] for name, plots in shown["data"].items() for plot in plots}
+    assert kinds["IoU per class of the submission on judge images"] == "vega"
+    strips = [name for name, kind in kinds.items() if kind == "image"]
+    assert 1 <= len(strips) <= 8 and all(name.startswith("plots/images/ensemble/") for name in strips)
 
 
 def test_the_headline_is_that_of_the_selection(finished):

@@ -32,7 +32,7 @@ HOUSE = [
     ["strips", "submission"],
     ["score"],
     ["report"],
-    ["wire", "recipe"],
+    ["wire", "recipe", "viewer"],
     ["claims", "doctor"],
     ["cli"],
 ]
@@ -68,6 +68,18 @@ def test_lists_in_dvc_yaml_are_what_segpipe_wire_writes():
     found = {name: stage["deps"] for name, stage in PIPELINE["stages"].items()}
     assert found == expected_deps(PARAMS, PIPELINE, ROOT)
     assert PIPELINE["plots"] == plots(PARAMS)
+
+
+def test_every_plot_has_a_template_of_our_own():
+    drawn = [
+        options
+        for stage in PIPELINE["stages"].values()
+        for plot in stage.get("plots", [])
+        for options in (plot.values() if isinstance(plot, dict) else [])
+    ]
+    drawn += [options for definition in PIPELINE["plots"] for options in definition.values()]
+    templates = {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
+    assert {options["template"] for options in drawn} == templates
 
 
 def test_every_data_dep_is_exactly_an_out():

@@ -115,6 +115,14 @@ def doctor(
     raise typer.Exit(0 if survey.sound else 1)
 
 
+@app.command()
+def viewer() -> None:
+    """Write the page of `dvc plots show` and `dvc plots diff` that needs no network, and have DVC use it here."""
+    from segpipe.viewer import write_viewer
+
+    typer.echo(f"{write_viewer()}: written; `dvc plots diff` now works without a network")
+
+
 def run() -> None:
     """The entry point: a mistake of the user's is one clear message, not a traceback."""
     try:

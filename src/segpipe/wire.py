@@ -44,10 +44,21 @@ def plots(params: Params) -> list[dict[str, Any]]:
         for member in params.member_names
         for fold in params.split.train_folds
     ]
+    tables = [  # title, template, file, column of x, column of y
+        ("mIoU of every candidate on judge images", "seg_intervals", "candidates.csv", "miou", "name"),
+        ("IoU per class of the submission on judge images", "seg_iou_bars", "iou.csv", "iou", "class"),
+        ("What is taken for what on judge images, in %", "seg_confusion", "confusion.csv", "predicted", "actual"),
+    ]
     curves = [("mIoU on tune images", "tune_miou"), ("Training loss", "train_loss"), ("Learning rate", "lr")]
-    lines = [{title: {"x": "epoch", "y": dict.fromkeys(histories, column)}} for title, column in curves]
-    bars = {"template": "bar_horizontal", "x": "iou", "y": {"plots/ensemble/iou.csv": "class"}, "x_label": "IoU"}
-    return [*lines, {"IoU per class of the submission on judge images": bars}]
+    drawn = {
+        title: {"template": template, "x": x, "y": {f"plots/ensemble/{table}": y}}
+        for title, template, table, x, y in tables
+    }
+    drawn |= {
+        title: {"template": "seg_curves", "x": "epoch", "y": dict.fromkeys(histories, column)}
+        for title, column in curves
+    }
+    return [{title: definition} for title, definition in drawn.items()]
 
 
 def code_deps(script: Path, source: Path = Path("src")) -> list[str]:

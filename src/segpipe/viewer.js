@@ -1,0 +1,75 @@
+// The page of `dvc plots`: DVC writes one <div> a plot, which calls vegaEmbed at once; here those calls are kept, and
+// `arrange` then lays everything out: plots and pictures in parts of their own, tables behind them folded at the end.
+
+const collected = [];
+const drawWithVega = window.vegaEmbed;
+window.vegaEmbed = (_, spec) => collected.push(spec);
+
+function element(name, attributes = {}, ...content) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...content); // strings become text, whatever they look like
+  return made;
+}
+
+function part(title, ...content) {
+  const id = `part-${document.querySelectorAll("section").length + 1}`;
+  const made = element("section", { "aria-labelledby": id }, element("h2", { id, tabindex: "-1" }, title), ...content);
+  document.querySelector("main").append(made);
+  document.querySelector("nav ul").append(element("li", {}, element("a", { href: `#${id}` }, title)));
+}
+
+function scroller(label, ...content) {
+  return element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, ...content);
+}
+
+function drawPlot({ title, $schema, ...spec }) { // without the schema no warning that version 6 reads version 5
+  const name = typeof title === "string" ? title : title?.text || "Plot";
+  const place = element("div");
+  part(name, scroller(name, place));
+  const config = { axis: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" }, view: { stroke: null },
+    legend: { labelFontSize: 12, titleFontSize: 12, labelLimit: 320 }, header: { labelFontSize: 13 } };
+  // the editor would open a page elsewhere
+  const actions = { export: true, source: false, compiled: false, editor: false };
+  return drawWithVega(place, spec, { mode: "vega-lite", renderer: "svg", config, actions })
+    .catch(error => place.replaceWith(element("p", { role: "alert" }, `This plot cannot be drawn: ${error.message}`)));
+}
+
+function pictures(blocks) {
+  if (!blocks.length) return;
+  const shown = blocks.flatMap(block => {
+    const name = block.querySelector(":scope > p").textContent;
+    const figures = [...block.querySelectorAll("img")].map(image => {
+      const revision = image.previousElementSibling.textContent;
+      const picture = element("img", { src: image.getAttribute("src"), alt: `${name} in ${revision}` });
+      return element("figure", {}, element("figcaption", {}, revision), picture);
+    });
+    return [element("h3", {}, name), ...figures];
+  });
+  const legend = "Among the mistakes, blue is an object missed, yellow background called an object, magenta a wrong class.";
+  part("Pictures", element("p", {}, legend), ...shown);
+}
+
+function table(spec) {
+  const rows = spec.data.values;
+  const added = ["filename", "field", "step"]; // by DVC, to every row
+  const columns = [...new Set(["rev", ...rows.flatMap(Object.keys)])].filter(name => !added.includes(name));
+  const line = (tag, cells) => element("tr", {}, ...cells.map(cell => element(tag, {}, String(cell ?? ""))));
+  const head = element("thead", {}, line("th", columns));
+  const body = element("tbody", {}, ...rows.map(row => line("td", columns.map(name => row[name]))));
+  const shown = scroller(spec.title.text, element("table", {}, head, body));
+  return element("details", {}, element("summary", {}, `${spec.title.text}: ${rows.length} rows`), shown);
+}
+
+async function arrange() {
+  const drawn = document.getElementById("drawn");
+  const images = [...drawn.querySelectorAll(":scope > div")].filter(block => block.querySelector("img"));
+  const isTable = spec => spec.usermeta?.segpipe === "table";
+  const views = collected.filter(spec => !isTable(spec)).map(drawPlot);
+  pictures(images);
+  const tables = collected.filter(isTable);
+  if (tables.length) part("Tables behind the plots", ...tables.map(table));
+  drawn.remove();
+  await Promise.all(views);
+  document.body.dataset.drawn = String(views.length);
+}

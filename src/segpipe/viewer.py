@@ -1,0 +1,45 @@
+"""The page that `dvc plots` fills: its scripts stand in the page itself, so that it opens without a network.
+
+DVC's own page loads them from a content delivery network and stays blank offline. This one is made from a package that
+is installed anyway, is not in git (0.9 MB), and is named in `.dvc/config.local` only, so that a clone without it falls
+back to DVC's own page.
+"""
+
+from pathlib import Path
+
+import vl_convert
+from dvc.config import Config
+
+VEGA_LITE = "6.1"  # reads the version 5 of the templates; 5.x in this package warns about its own Vega
+PAGE = Path("plots/page.html")  # below .dvc, as DVC reads plots.html_template
+_HERE = Path(__file__)
+_MARK = "<!-- viewer scripts -->"
+
+
+def write_viewer(root: Path = Path()) -> Path:
+    """Write the page below `root`/.dvc, name it in the local configuration, return its path; the same each time.
+
+    Raises FileNotFoundError where `root` is not the top folder of a DVC project.
+    """
+    folder = root / ".dvc"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: not found; run `segpipe viewer` in the top folder of the project")
+    path = folder / PAGE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(viewer_page(), encoding="utf-8", newline="\n")
+    with Config(dvc_dir=str(folder)).edit("local") as local:
+        local.setdefault("plots", {})["html_template"] = PAGE.as_posix()
+    return path
+
+
+def viewer_page() -> str:
+    """The page with its scripts; `{plot_divs}` and `{refresh_tag}` are left for DVC to fill."""
+    bundle = f"(() => {{\n{vl_convert.javascript_bundle(vl_version=VEGA_LITE)}\n}})();"  # its short names stay its own
+    scripts = [bundle, _HERE.with_suffix(".js").read_text(encoding="utf-8")]
+    tags = "\n".join(f"<script>\n{_inline(script)}\n</script>" for script in scripts)
+    return _HERE.with_suffix(".html").read_text(encoding="utf-8").replace(_MARK, tags)
+
+
+def _inline(script: str) -> str:
+    r"""The script without what would end its element early; in strings and patterns, `<\/` is `</`."""
+    return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
