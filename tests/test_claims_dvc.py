@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_dvc import command, stages_run
+from dvc_project import command, stages_run
 
 from segpipe.stage import read_json
 

@@ -12,40 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc_project import command, make_tiny_project, stages_run
 
 from segpipe.stage import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = (".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "recipes", "src", "stages")
-
-
-def command(folder: Path, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
-    """Run a command in `folder` with this Python's own tools first on the path; stdout holds stderr too."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"} | variables
-    done = subprocess.run(
-        words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240
-    )
-    assert not check or done.returncode == 0, done.stdout
-    return done
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A committed tiny project in which every stage has run."""
     folder = tmp_path_factory.mktemp("finished") / "project"
-    folder.mkdir()
-    skipped = shutil.ignore_patterns("__pycache__", "cache", "tmp")
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=skipped)
-        else:
-            shutil.copy(source, folder / name)
-    command(folder, "git", "init", "-q")
-    command(folder, "git", "config", "user.email", "test@example.org")
-    command(folder, "git", "config", "user.name", "Test")
-    command(folder, sys.executable, "-m", "segpipe.cli", "recipe", "tiny", PYTHONPATH="src")
+    make_tiny_project(folder)
     command(folder, "dvc", "repro")
     command(folder, "git", "add", "-A")
     command(folder, "git", "commit", "-qm", "a tiny project")
@@ -57,10 +35,6 @@ def project(finished, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(finished, folder, symlinks=True)
     return folder
-
-
-def stages_run(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 def test_git_holds_metrics_plots_and_lock_but_no_data(finished):

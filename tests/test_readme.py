@@ -1,10 +1,10 @@
 """What README.md says, held against the files it names."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pandas as pd
+from documented import PAGES, commands
 from dvc.cli import parse_args
 from typer.main import get_command
 
@@ -13,17 +13,6 @@ from segpipe.stage import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-def commands() -> list[list[str]]:
-    """Every line of the code blocks of README and docs, as words, comments left out, `&&` taken apart."""
-    lines = []
-    for page in PAGES:
-        for block in re.findall(r"```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-            for line in block.splitlines():
-                lines += [shlex.split(part, comments=True) for part in line.split("&&")]
-    return [words for words in lines if words]
 
 
 def test_the_result_table_is_the_committed_one():

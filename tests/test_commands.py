@@ -1,0 +1,57 @@
+"""Every command of README and docs is run as it stands on a tiny project, or listed here with what runs it instead."""
+
+import re
+import shutil
+
+import pytest
+from documented import command_lines
+from dvc_project import command, make_tiny_project
+
+# by what a line starts with
+ELSEWHERE = {
+    "make repro": "installs, then `dvc repro`, which is run below",
+    "make test": "this",
+    "make setup": "installs: what .ci/run does first in a fresh clone",
+    "python3 -m venv": "needs a package index of CPU builds",
+    ".venv/bin/pip": "needs a package index of CPU builds",
+    ". .venv/bin/activate": "the tests' own environment is active",
+    "dvc repro claims/dvc.yaml": "tests/test_claims_dvc.py, on a claim of one epoch",
+    "dvc repro --force claims/dvc.yaml": "tests/test_claims_dvc.py, on one run",
+    "segpipe score --labels": "tests/test_score.py: it needs label maps and truth of one's own",
+    "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",
+    "cp -r <your CamVid": "needs the CamVid photographs",
+    "dvc add data/raw/camvid": "needs the CamVid photographs",
+}
+# these change what later ones work on, so they come last: another recipe, another data set
+LAST = ("cp -r ~/mine", "dvc exp run -S data.root=", "segpipe recipe camvid", "segpipe recipe tiny")
+RUN = sorted(
+    (line for line in command_lines() if not line.startswith(tuple(ELSEWHERE))), key=lambda line: line.startswith(LAST)
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A tiny project, nothing run yet, and a home folder with a data set of one's own in `mine`."""
+    folder = tmp_path_factory.mktemp("documented") / "project"
+    make_tiny_project(folder)
+    command(folder, "git", "add", "-A")
+    command(folder, "git", "commit", "-qm", "a tiny project")
+    return folder
+
+
+@pytest.mark.parametrize("line", RUN)
+def test_a_documented_command_runs(project, line):
+    home = project.parent / "home"
+    if "~/mine" in line:
+        shutil.copytree(project / "data/raw/sample", home / "mine")
+    if "git commit" in line:
+        with (project / "notes.txt").open("a") as notes:
+            notes.write("something to commit\n")
+    variables = {"HOME": str(home), "PYTHONPATH": "src", "GIT_EDITOR": "sh -c 'echo An experiment > \"$0\"'"}
+    line = re.sub(r"\bsegpipe ", "python -m segpipe.cli ", line)  # the installed one is another tree's
+    command(project, "sh", "-c", line, **variables)
+
+
+def test_what_is_run_elsewhere_is_still_documented():
+    unknown = [start for start in ELSEWHERE if not any(line.startswith(start) for line in command_lines())]
+    assert not unknown
