@@ -1,9 +1,7 @@
-// The page of `dvc plots`: DVC writes one <div> a plot, which calls vegaEmbed at once; here those calls are kept, and
-// `arrange` then lays everything out: plots and pictures in parts of their own, tables behind them folded at the end.
+// The page of `dvc plots`. DVC writes a script for each plot and a <div> for each picture; here they are read as text and
+// laid out anew: plots and pictures in parts of their own, the tables behind them folded at the end.
 
-const collected = [];
-const drawWithVega = window.vegaEmbed;
-window.vegaEmbed = (_, spec) => collected.push(spec);
+const SPEC = /^\s*var spec = (\{.*\});$/gm; // one line of JSON
 
 function element(name, attributes = {}, ...content) {
   const made = document.createElement(name);
@@ -31,7 +29,8 @@ function drawPlot({ title, $schema, ...spec }) { // without the schema no warnin
     legend: { labelFontSize: 12, titleFontSize: 12, labelLimit: 320 }, header: { labelFontSize: 13 } };
   // the editor would open a page elsewhere
   const actions = { export: true, source: false, compiled: false, editor: false };
-  return drawWithVega(place, spec, { mode: "vega-lite", renderer: "svg", config, actions })
+  const mode = $schema?.includes("/vega/") ? "vega" : "vega-lite";
+  return vegaEmbed(place, spec, { mode, renderer: "svg", config, actions })
     .catch(error => place.replaceWith(element("p", { role: "alert" }, `This plot cannot be drawn: ${error.message}`)));
 }
 
@@ -61,15 +60,25 @@ function table(spec) {
   return element("details", {}, element("summary", {}, `${spec.title.text}: ${rows.length} rows`), shown);
 }
 
+function readSpecs(written) {
+  return [...written.matchAll(SPEC)].map(([, spec]) => JSON.parse(spec));
+}
+
+function readPictures(written) {
+  const inert = new DOMParser().parseFromString(written.replaceAll(SPEC, ""), "text/html");
+  return [...inert.body.children].filter(block => block.querySelector("img"));
+}
+
 async function arrange() {
-  const drawn = document.getElementById("drawn");
-  const images = [...drawn.querySelectorAll(":scope > div")].filter(block => block.querySelector("img"));
+  const written = document.getElementById("drawn").textContent;
+  const specs = readSpecs(written);
   const isTable = spec => spec.usermeta?.segpipe === "table";
-  const views = collected.filter(spec => !isTable(spec)).map(drawPlot);
-  pictures(images);
-  const tables = collected.filter(isTable);
+  const views = specs.filter(spec => !isTable(spec)).map(drawPlot);
+  pictures(readPictures(written));
+  const tables = specs.filter(isTable);
   if (tables.length) part("Tables behind the plots", ...tables.map(table));
-  drawn.remove();
   await Promise.all(views);
   document.body.dataset.drawn = String(views.length);
 }
+
+document.addEventListener("DOMContentLoaded", arrange);
