@@ -357,11 +357,11 @@ def tiny(tmp_path_factory):
     return params, folder / "prepared"
 
 
-def train(tiny, out: Path, listeners) -> tuple[float, dict[str, bytes]]:
-    """Three epochs, the second and third scored; the score, and the bytes of every file of the stage."""
+def train(tiny, out: Path, listeners, epochs: int = 2) -> tuple[float, dict[str, bytes]]:
+    """A few epochs, the second and the last of them scored; the score, and the bytes of every file of the stage."""
     params, prepared = tiny
     member = params.member("main")
-    short = member.train.model_copy(update={"epochs": 3, "validate_every": 2})
+    short = member.train.model_copy(update={"epochs": epochs, "validate_every": 2})
     job = Job(
         round="baseline",
         params=member.model_copy(update={"train": short}),
@@ -410,7 +410,7 @@ def test_the_curve_file_grows_with_each_epoch_and_the_images_stay_the_same(tiny,
 
     monkeypatch.chdir(tmp_path)
     reader = Reader()
-    _, files = train(tiny, tmp_path, [reader])
+    _, files = train(tiny, tmp_path, [reader], epochs=3)
     assert reader.rows == [1, 2, 3]
     assert not [name for name in files if "part" in name]
     (second, names), (third, again) = reader.shown
