@@ -75,6 +75,7 @@ class WandbRun:
     def finish(self, *, failed: bool) -> None:
         """Close the run, marked as crashed where training was."""
         self._run.finish(exit_code=1 if failed else 0)
+        self._wandb.teardown()  # its service writes the last records only now
 
     def _init(self, run: Run, mode: Literal["offline", "online"]) -> Any:
         return self._wandb.init(
