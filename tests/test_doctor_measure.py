@@ -63,6 +63,7 @@ def measured(**changes) -> Measured:
         "decoder_parameters": 500_000,
         "gmac": 1.25,
         "memory": Memory(10, 10, 30, 50, 100, 200),
+        "retrain_images": 8,
         "checkpoints": 80,
         "data": steady(100),
         "model": {"fp32": steady(10), "bf16": steady(10)},
@@ -200,6 +201,12 @@ def test_a_peak_above_the_free_memory_is_bad_and_one_near_it_a_warning():
             if finding.topic == "memory"
         ]
         assert finding.verdict == expected, (peak, device)
+
+
+def test_retraining_holds_more_images_and_so_more_activations():
+    # 8 labelled images and 12 pseudo-labelled ones: activations grow by 12 / 8 of what 8 images took
+    assert measured(retrain_images=20).retrain_peak == 200 + 1.5 * 50
+    assert measured(retrain_images=8).retrain_peak == 200
 
 
 def test_numbers_survive_json():

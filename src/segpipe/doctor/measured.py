@@ -57,6 +57,7 @@ class Measured:
     decoder_parameters: int
     gmac: float  # 1e9 multiply-accumulates of a forward pass of one image
     memory: Memory
+    retrain_images: int  # in an update of `retrain`: pseudo-labelled ones beside the batch
     checkpoints: int  # bytes of weights that a run keeps of this member in data/models
     data: Spread
     model: dict[str, Spread]
@@ -64,6 +65,12 @@ class Measured:
     more_threads: Spread | None  # model only, in the configured precision, with as many threads as cores
     updates: int  # counted in each pass
     passes: int
+
+    @property
+    def retrain_peak(self) -> int:
+        """Bytes at the peak of `retrain`, by the rule that activations grow with the images of an update."""
+        more = self.retrain_images / self.batch_size - 1
+        return self.memory.peak + round(more * self.memory.activations)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -168,11 +175,11 @@ def _threads(measured: Measured, machine: Machine) -> Finding:
 
 
 def _memory(measured: Measured, machine: Machine, gpu_memory: int | None) -> Finding:
-    peak, room, where = measured.memory.peak, machine.memory_free, "free memory"
+    peak, room, where = measured.retrain_peak, machine.memory_free, "free memory"
     if measured.device != "cpu" and gpu_memory:
         room, where = gpu_memory, "the GPU's memory"
-    found = f"{gib(peak)} of {gib(room)}, {where}"
-    advice = "lower train.batch_size or data.image_size"
+    found = f"{gib(peak)} in retrain, whose updates hold {measured.retrain_images} images, of {gib(room)}, {where}"
+    advice = "lower train.batch_size, retrain.ratio or data.image_size"
     if peak > room:
         return Finding("memory", "bad", found, advice)
     if peak > 0.8 * room:

@@ -101,6 +101,7 @@ def measure(params: Params, name: str, seconds: float, passes: int, scratch: Pat
         **parameter_counts(segmenter),
         gmac=gmac,
         memory=memory,
+        retrain_images=member.train.batch_size + round(member.train.batch_size * member.retrain.ratio),
         # the chosen weights and those of three earlier times, of both rounds
         checkpoints=memory.weights * (1 + len(STAGES_OF_TRAINING)) * 2 * len(params.split.train_folds),
         data=Spread.of(rates["data"]),
