@@ -1,5 +1,6 @@
 """`segpipe doctor`, the fast half: versions, the pair torch and torchvision, limits of the machine, room on disks."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ from segpipe.params import load_params
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
 GIB = 2**30
-MACHINE = Machine(2, 2, "", 8 * GIB, 4 * GIB, "", ("avx2",))
+MACHINE = Machine(2, 2, "", 8 * GIB, 4 * GIB, "", ("avx2",), load=0.1)
 
 
 def verdicts(findings: list[Finding]) -> dict[str, str]:
@@ -185,6 +186,12 @@ def test_more_threads_than_cores_are_a_warning_on_a_cpu_only():
     assert [finding.topic for finding in on_cpu if finding.verdict == "warn"] == ["threads", "threads"]
     on_gpu = machine_report(MACHINE, {"gpus": [{"name": "A", "memory": GIB}]}, params)
     assert "warn" not in verdicts(on_gpu).values()
+
+
+def test_a_busy_machine_is_a_warning_about_what_is_measured():
+    assert "load" not in verdicts(machine_report(MACHINE, {"gpus": []}, PARAMS))
+    busy = dataclasses.replace(MACHINE, load=3.5)
+    assert verdicts(machine_report(busy, {"gpus": []}, PARAMS))["load"] == "warn"
 
 
 def test_without_a_python_on_the_path_stages_will_fail(monkeypatch, tmp_path):

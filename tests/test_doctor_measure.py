@@ -27,7 +27,7 @@ from segpipe.training.optim import build_optimizer
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
 GIB = 2**30
-MACHINE = Machine(4, 4, "", 8 * GIB, 4 * GIB, "", ("avx2",))
+MACHINE = Machine(4, 4, "", 8 * GIB, 4 * GIB, "", ("avx2",), load=0.1)
 
 
 class Bytes(nn.Module):
@@ -63,6 +63,7 @@ def measured(**changes) -> Measured:
         "decoder_parameters": 500_000,
         "gmac": 1.25,
         "memory": Memory(10, 10, 30, 50, 100, 200),
+        "retrain_images": 8,
         "checkpoints": 80,
         "data": steady(100),
         "model": {"fp32": steady(10), "bf16": steady(10)},
@@ -148,6 +149,14 @@ def test_another_precision_is_advised_only_where_it_is_clearly_faster(fp32, bf16
     found = measured(both={"fp32": fp32, "bf16": bf16})
     assert faster_precision(found) == expected
     assert ("precision" in advice(found)) == (expected[0] == "bf16")
+    said = next(finding.found for finding in judge(found, MACHINE, None) if finding.topic == "precision")
+    assert ("overlap" in said) == (bf16.low <= fp32.high and fp32.low <= bf16.high)
+
+
+def test_a_single_pass_must_show_more():
+    for rate, expected in ((14, "fp32"), (16, "bf16")):
+        found = measured(passes=1, both={"fp32": steady(10), "bf16": steady(rate)})
+        assert faster_precision(found)[0] == expected
 
 
 def test_a_configured_bf16_that_is_slower_is_told_so():
@@ -192,6 +201,12 @@ def test_a_peak_above_the_free_memory_is_bad_and_one_near_it_a_warning():
             if finding.topic == "memory"
         ]
         assert finding.verdict == expected, (peak, device)
+
+
+def test_retraining_holds_more_images_and_so_more_activations():
+    # 8 labelled images and 12 pseudo-labelled ones: activations grow by 12 / 8 of what 8 images took
+    assert measured(retrain_images=20).retrain_peak == 200 + 1.5 * 50
+    assert measured(retrain_images=8).retrain_peak == 200
 
 
 def test_numbers_survive_json():

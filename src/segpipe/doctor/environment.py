@@ -25,6 +25,7 @@ from segpipe.doctor.packages import (
 from segpipe.params import Params
 
 TEMPORARY_ROOM = 2**28  # bytes; loader processes and pip leave small files there
+BUSY = 0.5  # threads at work for each core, above which measurements are disturbed
 STAGE_PYTHON = """
 import importlib.util, json, sys
 lacks = [name for name in ("torch", "timm", "numpy", "pydantic", "ruamel") if importlib.util.find_spec(name) is None]
@@ -88,8 +89,12 @@ def machine_report(machine: Machine, probe: dict[str, Any], params: Params | Non
     """Cores, processor features, memory and GPUs; with params, the threads they ask for against the cores."""
     limited = f" of {machine.cores_present}, by {machine.cores_limited_by}" if machine.cores_limited_by else ""
     findings = [Finding("cores", "ok", f"{machine.cores:g}{limited}")]
-    for name in params.member_names if params else ():
-        threads = params.member(name).train.threads
+    if machine.load > BUSY * machine.cores_present:
+        found = f"{machine.load:.1f} threads ran or waited in the last minute, on {machine.cores_present} cores"
+        findings.append(Finding("load", "warn", found, "other programs are at work: what is measured here is too slow"))
+    members = {name: params.member(name) for name in params.member_names} if params else {}
+    for name, member in members.items():
+        threads = member.train.threads
         if threads > machine.threads and not probe.get("gpus"):
             advice = f"set train.threads to {machine.threads}: threads that share a core wait for one another"
             findings.append(Finding("threads", "warn", f"{name}: {threads} threads on {machine.cores:g} cores", advice))

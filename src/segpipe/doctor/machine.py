@@ -86,6 +86,7 @@ class Machine:
     memory_free: int
     memory_limited_by: str
     features: tuple[str, ...]
+    load: float  # threads that ran or waited for a core, mean of the last minute, on the whole machine
 
     @property
     def threads(self) -> int:
@@ -106,7 +107,8 @@ def read_machine() -> Machine:
         memory, memory_limited_by = group.memory, "the control group"
         free = min(free, memory - (group.memory_used or 0))
     features = cpu_features(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    return Machine(cores, present, limited_by, memory, free, memory_limited_by, features)
+    load = os.getloadavg()[0]
+    return Machine(cores, present, limited_by, memory, free, memory_limited_by, features, load)
 
 
 def read_meminfo(text: str) -> tuple[int, int]:

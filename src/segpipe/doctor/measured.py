@@ -8,6 +8,7 @@ from segpipe.doctor.finding import Finding, gib
 from segpipe.doctor.machine import Machine
 
 WORTHWHILE = 1.1  # a change that brings less is not worth other last digits
+CONVINCING = 1.5  # what a single pass must show, which says nothing of the noise
 IDLE = 0.1  # share of an epoch spent on data that is not worth a loader process
 
 
@@ -56,6 +57,7 @@ class Measured:
     decoder_parameters: int
     gmac: float  # 1e9 multiply-accumulates of a forward pass of one image
     memory: Memory
+    retrain_images: int  # in an update of `retrain`: pseudo-labelled ones beside the batch
     checkpoints: int  # bytes of weights that a run keeps of this member in data/models
     data: Spread
     model: dict[str, Spread]
@@ -63,6 +65,12 @@ class Measured:
     more_threads: Spread | None  # model only, in the configured precision, with as many threads as cores
     updates: int  # counted in each pass
     passes: int
+
+    @property
+    def retrain_peak(self) -> int:
+        """Bytes at the peak of `retrain`, by the rule that activations grow with the images of an update."""
+        more = self.retrain_images / self.batch_size - 1
+        return self.memory.peak + round(more * self.memory.activations)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -90,16 +98,19 @@ def data_share(measured: Measured, precision: str) -> float:
     return max(0.0, 1 - both / model)
 
 
-def faster_precision(measured: Measured) -> tuple[str, float]:
-    """The precision whose short epoch is faster, and by which factor; the configured one (1.0) unless it is clear.
+def clearly_faster(found: Spread, than: Spread, passes: int) -> bool:
+    """Whether every pass is faster than every pass of the other, and the median by enough to be worth a change."""
+    enough = WORTHWHILE if passes > 1 else CONVINCING
+    return found.low > than.high and found.median >= enough * than.median
 
-    Clear is: by WORTHWHILE or more in the median, and every pass faster than every pass of the other.
-    """
+
+def faster_precision(measured: Measured) -> tuple[str, float]:
+    """The precision whose short epoch is fastest, and by which factor; the configured one (1.0) unless it is clear."""
     ours = measured.both[measured.precision]
     clear = {
         name: rate.median / ours.median
         for name, rate in measured.both.items()
-        if rate.low > ours.high and rate.median >= WORTHWHILE * ours.median
+        if clearly_faster(rate, ours, measured.passes)
     }
     best = max(clear, key=clear.__getitem__, default=measured.precision)
     return best, clear.get(best, 1.0)
@@ -115,17 +126,22 @@ def judge(measured: Measured, machine: Machine, gpu_memory: int | None) -> list[
 
 def _precision(measured: Measured) -> Finding:
     best, factor = faster_precision(measured)
-    ours = measured.both[measured.precision].median
-    others = ", ".join(
-        f"{name} {rate.median / ours:.2f} x its speed"
+    ours = measured.both[measured.precision]
+    compared = [
+        f"{name} {rate.median / ours.median:.2f} x its speed{_doubt(rate, ours)}"
         for name, rate in measured.both.items()
         if name != measured.precision
-    )
-    found = f"{measured.precision}; {others}"
+    ]
+    found = "; ".join([measured.precision, *compared])
     if best == measured.precision:
-        return Finding("precision", "ok", f"{found}: no clear gain")
+        return Finding("precision", "ok", found)
     advice = f"train.precision: {best} trains {factor:.1f} times as fast here; check that the score stays"
     return Finding("precision", "warn", found, advice)
+
+
+def _doubt(rate: Spread, other: Spread) -> str:
+    overlap = rate.low <= other.high and other.low <= rate.high
+    return ", but their passes overlap: no clear difference" if overlap else ""
 
 
 def _workers(measured: Measured, machine: Machine) -> Finding:
@@ -152,18 +168,18 @@ def _threads(measured: Measured, machine: Machine) -> Finding:
     ours = measured.model[measured.precision]
     factor = measured.more_threads.median / ours.median
     found += f"; {machine.threads} give {factor:.2f} x the speed"
-    if measured.more_threads.low > ours.high and factor >= WORTHWHILE:
+    if clearly_faster(measured.more_threads, ours, measured.passes):
         advice = f"set train.threads to {machine.threads}; results then differ in their last digits"
         return Finding("threads", "warn", found, advice)
     return Finding("threads", "ok", found)
 
 
 def _memory(measured: Measured, machine: Machine, gpu_memory: int | None) -> Finding:
-    peak, room, where = measured.memory.peak, machine.memory_free, "free memory"
+    peak, room, where = measured.retrain_peak, machine.memory_free, "free memory"
     if measured.device != "cpu" and gpu_memory:
         room, where = gpu_memory, "the GPU's memory"
-    found = f"{gib(peak)} of {gib(room)}, {where}"
-    advice = "lower train.batch_size or data.image_size"
+    found = f"{gib(peak)} in retrain, whose updates hold {measured.retrain_images} images, of {gib(room)}, {where}"
+    advice = "lower train.batch_size, retrain.ratio or data.image_size"
     if peak > room:
         return Finding("memory", "bad", found, advice)
     if peak > 0.8 * room:

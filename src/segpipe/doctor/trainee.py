@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
 
 from segpipe.losses import build_loss
 from segpipe.models.checkpoint import Segmenter
@@ -45,7 +47,7 @@ class Trainee:
         train_one_epoch(
             self.fabric,
             self.model,
-            clocked,
+            cast(DataLoader, clocked),  # the loop takes batches and their number from it, nothing else
             self.loss_fn,
             self.optimizer,
             self.scheduler,

@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,6 +37,7 @@ from segpipe.training.engine import PRECISIONS
 from segpipe.training.member import labeled_part
 
 SLOW = 3.0  # an update that takes this many times the seconds of a pass is measured once
+AHEAD = 3  # a loader this many times as fast as the model cannot be the limit
 LOADS = 20  # batches of a pass that only loads: one alone takes milliseconds
 
 
@@ -74,7 +76,7 @@ def measure(params: Params, name: str, seconds: float, passes: int, scratch: Pat
     batch = next(iter(images.short_epoch(member, 1)))
     ours = member.train.precision
     say(f"{ours}: memory and first updates")
-    trainees = {ours: Trainee(segmenter, member, ours)}
+    trainees: dict[str, Trainee] = {ours: Trainee(segmenter, member, ours)}
     batch = trainees[ours].fabric.to_device(batch)
     memory, rate = peak_memory(trainees[ours], segmenter, batch)
     for precision in PRECISIONS.keys() - {ours}:
@@ -86,12 +88,6 @@ def measure(params: Params, name: str, seconds: float, passes: int, scratch: Pat
     passes = passes if update_seconds < SLOW * seconds else 1
     updates = max(round(seconds / update_seconds), 1)
     rates = alternate(trainees, images, batch, updates, passes)
-    cores, device = read_machine().threads, trainees[ours].fabric.device
-    more = None
-    if device.type == "cpu" and cores != member.train.threads:
-        say(f"{ours}: {cores} threads")
-        torch.set_num_threads(cores)
-        more = Spread.of([trainees[ours].rate([batch] * (updates + 1), updates, 1) for _ in range(passes)])
     return Measured(
         member=name,
         architecture=f"{description['arch']} on {description['encoder']}",
@@ -100,17 +96,18 @@ def measure(params: Params, name: str, seconds: float, passes: int, scratch: Pat
         precision=ours,
         threads=member.train.threads,
         workers=member.train.workers,
-        device=device.type,
+        device=trainees[ours].fabric.device.type,
         source=images.source,
         **parameter_counts(segmenter),
         gmac=gmac,
         memory=memory,
+        retrain_images=member.train.batch_size + round(member.train.batch_size * member.retrain.ratio),
         # the chosen weights and those of three earlier times, of both rounds
         checkpoints=memory.weights * (1 + len(STAGES_OF_TRAINING)) * 2 * len(params.split.train_folds),
         data=Spread.of(rates["data"]),
         model={precision: Spread.of(rates[f"{precision} model"]) for precision in trainees},
         both={precision: Spread.of(rates[f"{precision} both"]) for precision in trainees},
-        more_threads=more,
+        more_threads=on_all_cores(trainees[ours], batch, updates, passes),
         updates=updates,
         passes=passes,
     )
@@ -121,22 +118,37 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Rates of every pass by what was timed. The kinds take turns, so that a busy neighbour disturbs them alike."""
     rates: dict[str, list[float]] = {}
+    member = next(iter(trainees.values())).params
     for number in range(1, passes + 1):
-        member = next(iter(trainees.values())).params
-        skip = 1 + 2 * member.train.workers  # what loader processes hold ready when the clock starts is not counted
         say(f"pass {number} of {passes}: data only")
-        rates.setdefault("data", []).append(loading_rate(images, member, max(updates, LOADS), skip))
+        loads = max(updates, LOADS)
+        loading = loading_rate(images, member, loads)
+        rates.setdefault("data", []).append(loading)
         for precision, trainee in trainees.items():
             say(f"pass {number} of {passes}: {precision}, model only")
-            rates.setdefault(f"{precision} model", []).append(trainee.rate([batch] * (updates + 1), updates, 1))
+            learning = trainee.rate([batch] * (updates + 1), updates, 1)
+            rates.setdefault(f"{precision} model", []).append(learning)
             say(f"pass {number} of {passes}: {precision}, data and model")
+            # what loader processes hold ready when the clock starts would flatter them, where they are the limit
+            skip = 1 + (2 * member.train.workers if loading < AHEAD * learning else 0)
             loader = images.short_epoch(member, updates + skip)
             rates.setdefault(f"{precision} both", []).append(trainee.rate(loader, updates, skip))
     return rates
 
 
-def loading_rate(images: Images, params: MemberParams, loads: int, skip: int) -> float:
+def on_all_cores(trainee: Trainee, batch: Any, updates: int, passes: int) -> Spread | None:
+    """The model alone with a thread for each core; None where train.threads says just that, or a GPU does the work."""
+    cores = read_machine().threads
+    if trainee.fabric.device.type != "cpu" or cores == trainee.params.train.threads:
+        return None
+    say(f"{cores} threads, model only")
+    torch.set_num_threads(cores)
+    return Spread.of([trainee.rate([batch] * (updates + 1), updates, 1) for _ in range(passes)])
+
+
+def loading_rate(images: Images, params: MemberParams, loads: int) -> float:
     """Images per second of `loads` batches that nobody trains on."""
+    skip = 1 + 2 * params.train.workers
     clocked = Clocked(images.short_epoch(params, loads + skip), loads + skip, skip)
     for _ in clocked:
         pass
@@ -162,7 +174,7 @@ def open_images(params: Params, extent: Extent, member: MemberParams, scratch: P
     return Images(PackedArrays(scratch / "images"), PackedArrays(scratch / "targets"), range(count), source)
 
 
-def forward_gmac(segmenter: torch.nn.Module, size: tuple[int, int]) -> float:
+def forward_gmac(segmenter: nn.Module, size: tuple[int, int]) -> float:
     """1e9 multiply-accumulates of one image's forward pass; torch counts each as two operations."""
     segmenter.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -172,8 +184,9 @@ def forward_gmac(segmenter: torch.nn.Module, size: tuple[int, int]) -> float:
 
 def parameter_counts(segmenter: Segmenter) -> dict[str, int]:
     """Numbers of trained values in the encoder, and in all that follows it."""
+    encoder_layers = cast(nn.Module, segmenter.network.encoder)
     total = sum(parameter.numel() for parameter in segmenter.parameters())
-    encoder = sum(parameter.numel() for parameter in segmenter.network.encoder.parameters())
+    encoder = sum(parameter.numel() for parameter in encoder_layers.parameters())
     return {"encoder_parameters": encoder, "decoder_parameters": total - encoder}
 
 
