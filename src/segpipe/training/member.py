@@ -71,7 +71,7 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
     parts = _parts(job)
     lineage = _lineage(job)
     if job.round == "retrain" and len(parts) == 1:
-        print("retrain: no pseudo label was kept, so the baseline stays as it is", flush=True)
+        print("retrain: there are no pseudo labels, so the baseline stays as it is", flush=True)
         card, fitted = _keep_baseline(job)
     else:
         # on CPUs and GPUs alike convolutions prefer channels last: 22 -> 28 images/s for FPN on two cores
