@@ -58,6 +58,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("an id of text", category(id="7"), (f"{TRAIN}categories[1]: 'id' is '7'; expected an integer",)),
         Case("an id twice", category(id=2), (f"{TRAIN}category 2: 2 categories have this id", ONCE)),
         Case("a name twice", category(name="Glass"), (f"{TRAIN}category 7: 2 categories have the name 'Glass'",)),
+        Case("a line break", category(name="Pa\nper"), (f"{TRAIN}category 7: 'name' is 'Pa\\nper', which holds",)),
         Case("no name", category(name=" "), (f"{TRAIN}category 7: 'name' is ' '; expected the name of the category",)),
         Case(
             "the background's name",

@@ -162,10 +162,10 @@ def _category_problems(files: Files) -> Iterator[Problem]:
     expected = {category.id: category.name for category in files["train"][0].categories}
     for file in (*files["val"], *files["judge"]):
         listed = {category.id: category.name for category in file.categories}
-        missing = [f"lacks {id_} {name!r}" for id_, name in expected.items() if id_ not in listed]
-        added = [f"adds {id_} {name!r}" for id_, name in listed.items() if id_ not in expected]
+        missing = [f"lacks {id_} {short(name)}" for id_, name in expected.items() if id_ not in listed]
+        added = [f"adds {id_} {short(name)}" for id_, name in listed.items() if id_ not in expected]
         renamed = [
-            f"calls {id_} {listed[id_]!r}, not {name!r}"
+            f"calls {id_} {short(listed[id_])}, not {short(name)}"
             for id_, name in expected.items()
             if listed.get(id_, name) != name
         ]
