@@ -1,65 +1,18 @@
-"""Every stage, run twice on a few tiny images in one process: the same submission, metrics and plots both times.
-
-The commands are those of dvc.yaml, resolved by DVC itself, so a wrong path or argument fails here too.
-"""
-
-import importlib.util
-import shlex
-import shutil
-from pathlib import Path
+"""Every stage, run twice on a few tiny images in one process: the same submission, metrics and plots both times."""
 
 import pandas as pd
 import pytest
-import torch
-from dvc.repo import Repo
+from pipeline_run import run_stages
 
-from segpipe.params import load_params
-from segpipe.recipe import apply_recipe
 from segpipe.stage import read_json
-from segpipe.wire import wire
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def make_project(folder: Path) -> list[list[str]]:
-    """A tiny project in `folder`, the current one; returns each stage's command as words, in an order that works."""
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("src", "stages"):
-        (folder / name).symlink_to(ROOT / name)
-    apply_recipe("tiny", folder / "params.yaml", ROOT / "recipes")
-    wire(load_params(folder / "params.yaml"), folder / "dvc.yaml")
-    Repo.init(no_scm=True).close()
-    with Repo() as repo:
-        stages = {stage.addressing: stage for stage in repo.index.stages}
-        order = ["sample", "prepare", "baseline", "teach", "pseudo_label", "retrain", "predict", "ensemble", "report"]
-        return [
-            shlex.split(stage.cmd)[2:] for kind in order for name, stage in stages.items() if name.split("@")[0] == kind
-        ]
-
-
-def run_stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)  # where DVC looks for its repository
-    commands = make_project(folder)
-    assert len(commands) == 10  # nine kinds of stage, predict for both rounds
-    for script, *arguments in commands:
-        # the stage checks that the package beside it is the one imported, so it is loaded from its real place
-        spec = importlib.util.spec_from_file_location(f"stage_{Path(script).stem}", ROOT / script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr("sys.argv", [script, *arguments])
-        module.main()
 
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory):
-    threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as monkeypatch:
         folders = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
         for folder in folders:
             run_stages(folder, monkeypatch)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
     return folders
 
 

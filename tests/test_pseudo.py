@@ -28,7 +28,7 @@ def prepared(tmp_path):
     shape = {"height": 1, "width": 5}
     write_folder(
         root,
-        train=pictures("a", **shape),
+        train=pictures("a", annotations=held_out, **shape),
         val=pictures("c", "d", annotations=held_out, **shape),
         test=pictures("x", **shape),
         pool=pictures(*POOL, **shape),
@@ -128,8 +128,9 @@ def test_an_empty_result_says_so_and_is_an_empty_set(tmp_path, prepared, capsys)
     assert quality["pixels_kept"].tolist() == quality["share_of_kept"].tolist() == [0, 0]
 
 
-def test_an_empty_pool_gives_an_empty_set(tmp_path, prepared):
+def test_an_empty_pool_says_so_and_gives_an_empty_set(tmp_path, prepared, capsys):
     labels, share, _ = make(tmp_path, prepared)
+    assert "there are no unlabelled images" in capsys.readouterr().out
     assert share == 0 and labels.indices == ()
 
 

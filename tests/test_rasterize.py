@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from segpipe.data.coco import Annotation, read_coco
+from segpipe.data.coco import read_coco
 from segpipe.data.rasterize import check_segmentation, decode_counts, encode_segmentation, rasterize
+from segpipe.data.records import Annotation
 from segpipe.labels import IGNORE_INDEX, build_class_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -240,7 +241,7 @@ def test_sound_segmentations_pass_and_can_be_painted(segmentation):
         ([FINE_POLYGON, []], "polygon 1 has 0 numbers"),
         ([[1, 1, 3, 3]], "polygon 0 has 4 numbers, fewer than 3 points"),
         ([[1, 1, 3, 1, 3, 3, 2]], "polygon 0 has 7 numbers, an odd count"),
-        (FINE_POLYGON, "polygon 0 is 1, not a list of numbers"),
+        (FINE_POLYGON, "the segmentation is one flat list of 6 numbers"),
         ([[[1, 1], [3, 1], [3, 3]]], "polygon 0 holds [1, 1], which is not a number"),
         ([{"x": 1}], "polygon 0 is {'x': 1}, not a list of numbers"),
         ([[1, 1, 3, 1, 3, True]], "polygon 0 holds True, which is not a number"),

@@ -119,7 +119,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_draws_others():
 
 
 def test_one_scene_alone_cannot_be_halved():
-    with pytest.raises(ValueError, match=r"the 3 held-out images form one group \('a'\); two halves need two groups"):
+    with pytest.raises(ValueError, match=r"found one group of images \('a'\) to hold out; expected two"):
         tune_and_judge([0, 1, 2], ["a", "a", "a"], 0.5, seed=0)
 
 
@@ -138,8 +138,13 @@ def test_the_pattern_finds_the_start_of_a_name_with_and_without_folders():
 
 
 def test_names_that_the_pattern_does_not_match_are_listed():
-    with pytest.raises(ValueError, match=r"does not match 2 of 3 file names \(such as a\.png, b\.png\)"):
+    with pytest.raises(ValueError, match=r"finds no scene in 2 of 3 file names \(such as a\.png, b\.png\)"):
         group_names(["a.png", "seq1_0.png", "b.png"], r"/(seq\d+)_")
+
+
+def test_a_pattern_whose_group_stays_empty_finds_no_scene():
+    with pytest.raises(ValueError, match=r"finds no scene in 1 of 2 file names \(such as b\.png\)"):
+        group_names(["seq1_0.png", "b.png"], r"/(seq\d+)?")
 
 
 def test_a_fold_is_the_same_after_json():

@@ -87,6 +87,7 @@ def test_a_block_that_ends_in_an_error_leaves_nothing_to_open_not_even_an_older_
         raise RuntimeError("power cut")
     with pytest.raises(FileNotFoundError, match=r"x\.json: not found; the stage that writes it did not finish"):
         PackedArrays(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content + b"\0"])

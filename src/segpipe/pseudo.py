@@ -41,7 +41,9 @@ def make_pseudo_labels(prepared: Prepared, taught: Path, params: PseudoLabelPara
             if (label != IGNORE_INDEX).any():
                 labels.add(label)
                 kept_indices.append(index)
-    if not kept_indices:
+    if not card["pool"]:
+        print("pseudo_label: there are no unlabelled images, so there are no pseudo labels", flush=True)
+    elif not kept_indices:
         print(
             f"pseudo_label: nothing of {len(card['pool'])} images is kept at confidence {params.confidence}", flush=True
         )

@@ -42,6 +42,7 @@ def write_submission(folder: Path, formats: tuple[str, ...], label_maps: LabelMa
     if "pixels" not in formats:
         (folder / "submission.csv").unlink()
     if "png" in formats:
+        (folder / "png").mkdir(exist_ok=True)  # without test images nothing has made it
         names = {"names": list(classes.names), "category_ids": list(classes.category_ids)}
         (folder / "png" / "classes.json").write_text(json.dumps(names, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

@@ -16,6 +16,9 @@ from segpipe.params import Params
 PIPELINE = Path("dvc.yaml")
 ROUNDS = ("baseline", "retrain")
 CODE = ("stages/", "src/")
+# What can change without changing any output: params holds no defaults, so what it decides stands in params.yaml; the
+# others show and tell what happens (tests/test_tracking.py holds weights and files equal with and without them).
+EXEMPT = ("params", "progress", "training/display", "training/tracking")
 
 
 def member_deps(params: Params) -> dict[str, list[str]]:
@@ -64,23 +67,22 @@ def plots(params: Params) -> list[dict[str, Any]]:
 def code_deps(script: Path, source: Path = Path("src")) -> list[str]:
     """The script and every segpipe module it imports, directly or through others, as sorted paths.
 
-    params is exempt: it holds no defaults, so what it decides stands in params.yaml. Packages' own `__init__.py`
-    hold no code (a test says so).
+    EXEMPT modules are left out, with what only they import. Packages' own `__init__.py` hold no code (a test says so).
     """
     found: set[Path] = set()
     queue = [script]
     while queue:
         path = queue.pop()
-        if path in found:
+        if path in found or _is_exempt(path.relative_to(source / "segpipe") if path != script else path):
             continue
         found.add(path)
         queue += [module for name in _imports(path) if (module := _module_file(name, source)) is not None]
-    listed = {path.as_posix() for path in found if path.name != "__init__.py" and not _is_params(path)}
+    listed = {path.as_posix() for path in found if path.name != "__init__.py"}
     return [script.as_posix(), *sorted(listed - {script.as_posix()})]
 
 
-def _is_params(path: Path) -> bool:
-    return "params" in (path.stem, path.parent.name)
+def _is_exempt(module: Path) -> bool:
+    return module.with_suffix("").as_posix().startswith(EXEMPT)
 
 
 def _imports(path: Path) -> set[str]:

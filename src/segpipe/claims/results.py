@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from segpipe.libraries import Libraries
 from segpipe.stage import read_json
 
 
@@ -22,7 +23,7 @@ class Result:
 
     code: str
     params: str
-    libraries: dict[str, str]
+    libraries: Libraries
     updates: int
     classes: tuple[str, ...]
     images: tuple[str, ...]

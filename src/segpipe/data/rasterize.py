@@ -6,26 +6,21 @@ also paints the border of a polygon and so makes small objects a good deal large
 """
 
 import math
-import reprlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-if TYPE_CHECKING:  # coco.py imports this module
-    from segpipe.data.coco import Annotation
+from segpipe.data.problems import short
+from segpipe.data.records import Annotation
 
 MAX_RUN_CHARACTERS = 6  # of 5 bits each: enough for runs of 2**29 pixels; with more, pycocotools overflows 32 bits
 MAX_OUTLINE = 1000  # longest outline of a polygon, in units of height + width; pycocotools takes 52 bytes for a pixel
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
-_SHORT.maxlist, _SHORT.maxdict, _SHORT.maxlevel = 30, 4, 3
-
 
 def rasterize(
-    annotations: "Sequence[Annotation]",
+    annotations: Sequence[Annotation],
     class_index: dict[int, int],
     height: int,
     width: int,
@@ -85,6 +80,8 @@ def check_segmentation(segmentation: Any, height: int, width: int) -> str | None
         return f"the segmentation is {short(segmentation)}, neither polygons nor an RLE"
     if not segmentation:
         return "the list of polygons is empty"
+    if all(type(value) in (int, float) for value in segmentation):
+        return f"the segmentation is one flat list of {len(segmentation)} numbers"
     for index, polygon in enumerate(segmentation):
         if fault := _polygon_fault(polygon, height, width):
             return f"polygon {index} {fault}"
@@ -123,14 +120,9 @@ def expected_segmentation(segmentation: Any, height: int, width: int) -> str:
     if isinstance(segmentation, dict):
         return f"an RLE of size [{height}, {width}] whose runs add up to {height * width}"
     return (
-        "flat lists of at least 6 finite numbers, x and y by turns, "
+        "a list of polygons, each a flat list of at least 6 finite numbers, x and y by turns, "
         f"with x from {-width} to {3 * width} and y from {-height} to {3 * height}"
     )
-
-
-def short(value: Any) -> str:
-    """Return `value` as Python writes it, cut where it would fill the screen."""
-    return _SHORT.repr(value)
 
 
 def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:

@@ -15,7 +15,7 @@ Codec = Literal["raw", "zlib"]
 
 
 class PackedWriter:
-    """Writes `<path>.bin` array by array, and `<path>.json` (the index) only when the block ends without error."""
+    """Writes `<path>.bin` array by array and `<path>.json` (the index) when the block ends; an error leaves neither."""
 
     def __init__(self, path: Path, codec: Codec = "raw") -> None:
         self.path, self.codec = path, codec
@@ -42,7 +42,9 @@ class PackedWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        if error is None:
+        if error is not None:
+            self.path.with_suffix(".bin").unlink()
+        else:
             index = {"codec": self.codec, "offsets": self.offsets, "shapes": self.shapes}
             self._index_file().write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8")
 

@@ -54,5 +54,6 @@ class Trainee:
             num_labeled=self.params.train.batch_size,
             pseudo_weight=0.0,
             clip_norm=self.params.train.clip_norm,
+            after_update=lambda num_images, loss_sum: None,  # nothing is displayed
         )
         return updates * self.params.train.batch_size / (time.perf_counter() - clocked.started)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Strict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from segpipe.params.sections import OVERRIDABLE, MemberParams, Params, candidate_names, merge
 
@@ -28,7 +28,11 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path}: not found; run the command in the project's top folder")
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise ValueError(f"{path}: not valid YAML: {error.problem or error.context}{place}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
 
 

@@ -22,6 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
+FileName = Annotated[str, Field(min_length=1)]
 
 
 def _as_tuple(value: object) -> object:
@@ -58,12 +59,12 @@ class SampleParams(Section):
 class DataParams(Section):
     """Which files, and how their annotations become pixels."""
 
-    root: str
-    train: str
-    val: str | None
-    judge: str | None
-    unlabeled: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_more)]
-    test: str
+    root: FileName
+    train: FileName
+    val: FileName | None
+    judge: FileName | None
+    unlabeled: Annotated[tuple[FileName, ...] | None, BeforeValidator(_one_or_more)]
+    test: FileName | None
     classes: Names | None
     background: Literal["class", "ignore"]
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]

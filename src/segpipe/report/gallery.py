@@ -78,6 +78,8 @@ def _judged(run: Run, file_name: str, miou: float) -> Markup:
 
 def submitted_images(run: Run) -> Markup:
     """Predictions that were submitted, evenly spaced over the test list."""
+    if not run.prepared.sets["test"]:
+        return section("test-images", "Test images", "There is no test set: the submission has no rows.")
     lead = "A few images of the submission, evenly spaced over the test list. Their truth is not known here."
     figures = []
     for index in evenly_spaced(run.prepared.sets["test"], TEST):
@@ -94,6 +96,11 @@ def submitted_images(run: Run) -> Markup:
 
 def pseudo_labels(run: Run) -> Markup:
     """Quality of the pseudo labels, and a few of them."""
+    if not run.prepared.pool():
+        nothing = (
+            "There are no unlabelled images, so there are no pseudo labels, and retraining kept the baseline models."
+        )
+        return section("pseudo-labels", "Pseudo labels", nothing)
     lead = (
         "The baseline models' confident pixels on images without labels, from which the second round learned. “Right "
         "on tune images” is their precision where the truth is known: below 100\u00a0%, retraining learns mistakes."

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.coco import CocoFile, read_coco
+from segpipe.data.coco import read_coco
 from segpipe.data.rasterize import rasterize
+from segpipe.data.records import CocoFile
 from segpipe.data.resize import resize_labels
 from segpipe.data.split import group_names
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
@@ -28,6 +29,7 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
         raise FileNotFoundError(f"{folder}: no such folder; expected one of PNG label maps, as `submission` writes it")
     file, found = read_coco(truth, Path(params.data.root) if root is None else root, labeled=True)
     _refuse(f"{truth}: cannot be scored against", [str(problem) for problem in found])
+    assert file is not None  # an unreadable one is a problem
     classes = build_class_table(file.categories, background=params.data.background, order=params.data.classes)
     groups = group_names([image.file_name for image in file.images], params.split.group_by)
     problems, matrices = list(_other_classes(folder, classes)), []

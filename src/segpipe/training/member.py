@@ -73,7 +73,7 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
     parts = _parts(job)
     lineage = _lineage(job)
     if job.round == "retrain" and len(parts) == 1:
-        print("retrain: no pseudo label was kept, so the baseline stays as it is", flush=True)
+        print("retrain: there are no pseudo labels, so the baseline stays as it is", flush=True)
         card, fitted = _keep_baseline(job)
         write_history(fitted.history, plots / "history.csv")
         tracker.log(fitted.history[-1])

@@ -1,0 +1,196 @@
+"""Malformed inputs: params.yaml, annotation files as a whole, lists that do not go together."""
+
+import gzip
+
+from malformed.breaks import (
+    copied,
+    edited,
+    image,
+    labelled,
+    params_text,
+    recoded,
+    removed,
+    replaced,
+    several,
+    written,
+)
+from malformed.case import TEST, TRAIN, VAL, Case, params, unreadable
+
+
+def double_key(content: bytes) -> bytes:
+    return content.replace(b'"height": 4', b'"height": 8, "height": 4', 1)
+
+
+LEAK = "scores would come from training images"
+TWO_SCENES = "expected two: one half tunes and the other judges"
+
+SECTIONS: dict[str, list[Case]] = {
+    "params.yaml": [
+        Case(
+            "not YAML",
+            params_text(lambda _: "loss: {dice: ["),
+            ("params.yaml: not valid YAML: expected the node content, but found", "(line 1, column 15)"),
+        ),
+        Case(
+            "a key twice",
+            params_text(lambda _: "seed: 0\nseed: 1\n"),
+            ('params.yaml: not valid YAML: found duplicate key "seed"', "(line 2, column 1)"),
+        ),
+        params("an unknown key", "data.trian", "x.json", "data.trian: unknown key; did you mean data.train?"),
+        params(
+            "text where one of a few words belongs",
+            "data.on_problem",
+            "skipp",
+            "data.on_problem: found 'skipp'; allowed: stop, skip; did you mean skip?",
+        ),
+        params("text where a number belongs", "split.judge_fraction", "0.5", "split.judge_fraction: found '0.5'; "),
+        params(
+            "no finite number", "optimizer.lr", float("inf"), "optimizer.lr: found inf; input should be a finite number"
+        ),
+        params("one number for a size", "data.image_size", [128], "data.image_size: found [128]; expected two numbers"),
+        params("an empty name of a file", "data.train", "", "data.train: found ''; string should have at least 1 char"),
+        params("no training file", "data.train", None, "data.train: found None; input should be a valid string"),
+        params("no validation, no folds", "data.val", None, "data.val, split.folds: both are empty"),
+        params("a pattern that is none", "split.group_by", "(a", "split.group_by: '(a' is not a regular expression"),
+        params(
+            "a folder that is not there",
+            "data.root",
+            "data/raw/other",
+            "data.root: 'data/raw/other' does not exist; expected the folder that holds the COCO files",
+        ),
+        params(
+            "a file in place of the folder",
+            "data.root",
+            "data/raw/mine/train.json",
+            "data.root: 'data/raw/mine/train.json' is no folder",
+        ),
+        params(
+            "a misspelt file",
+            "data.train",
+            "trian.json",
+            "data.train: 'trian.json' does not exist in data/raw/mine",
+            "expected a COCO file in data/raw/mine, which holds pool.json, test.json, train.json, val.json",
+        ),
+        params("a folder in place of a file", "data.test", ".", "data.test: '.' is a folder; expected a COCO file in"),
+        params(
+            "a file outside data.root",
+            "data.val",
+            "../../../params.yaml",
+            "data.val: '../../../params.yaml' leads out of data.root, data/raw/mine: DVC would not see the file change",
+        ),
+        params(
+            "one file for training and validation",
+            "data.val",
+            "train.json",
+            "data.val: 'train.json' is the file of data.train, too; expected lists that share no image",
+        ),
+        params(
+            "a misspelt class",
+            "data.classes",
+            ["Glas", "Paper"],
+            "data.classes leaves out ['Glass']; names 'Glas', which is no category (did you mean 'Glass'?)",
+            "The categories are those of data/raw/mine/train.json",
+        ),
+        params(
+            "the background among the classes",
+            "data.classes",
+            ["Background", "Glass", "Paper"],
+            "data.classes names 'Background', which is no category (data.background: class adds it by itself",
+        ),
+        params(
+            "a class twice", "data.classes", ["Glass", "Paper", "Paper"], "data.classes names ['Paper'] more than once"
+        ),
+    ],
+    "An annotation file as a whole": [
+        Case(
+            "missing, and another one too",
+            removed("train.json", "val.json"),
+            ("data.train: 'train.json' does not exist", "data.val: 'val.json' does not exist"),
+        ),
+        unreadable("empty", written("train.json", b""), "the file is empty"),
+        unreadable("a CSV", written("train.json", b"id,name\n1,Glass\n"), "is not JSON (", "line 1, column 1)"),
+        unreadable("cut off", recoded("train.json", lambda content: content[:200]), "is not JSON (", "line 1, column"),
+        unreadable("compressed", recoded("train.json", gzip.compress), "is compressed (gzip): unpack it"),
+        unreadable(
+            "not UTF-8",
+            recoded("train.json", lambda content: content.replace(b"a.png", b"\xe4.png")),
+            "is not UTF-8 text (byte 0xe4 at position 37)",
+        ),
+        unreadable("nested without end", written("train.json", b"[" * 100_000), "is nested too deeply"),
+        unreadable(
+            "an endless number",
+            written("train.json", b'{"images": ' + b"9" * 5000 + b"}"),
+            "holds an integer of more than 4300 digits",
+        ),
+        unreadable(
+            "a key twice", recoded("train.json", double_key), "the object with id 10 has the key 'height' twice"
+        ),
+        unreadable("a list of results", written("train.json", b"[]"), "holds a JSON list"),
+        unreadable(
+            "no images",
+            edited("train.json", lambda content: content.pop("images")),
+            "a JSON object without 'images' (its keys: ['annotations', 'categories'])",
+        ),
+        unreadable("images by name", replaced("images", {"a": 1}), "the file has {'a': 1} under 'images'"),
+        Case(
+            "an empty training set",
+            several(replaced("images", []), replaced("annotations", [])),
+            (f"{TRAIN}'images': the list is empty", "expected at least one entry"),
+        ),
+        Case(
+            "an empty test set",
+            replaced("images", [], "test.json"),
+            (f"{TEST}'images': the list is empty",),
+        ),
+        Case(
+            "no annotations",
+            edited("train.json", lambda content: content.pop("annotations")),
+            (f"{TRAIN}'annotations': the key is missing; expected a list, because the file is read as a labelled one",),
+        ),
+        Case(
+            "text for a list", replaced("categories", "Glass"), (f"{TRAIN}'categories': found 'Glass'; expected a li",)
+        ),
+        Case("no category", replaced("categories", []), (f"{TRAIN}'categories': the list is empty",)),
+        Case(
+            "nothing annotated where background is ignored",
+            replaced("annotations", []),
+            (f"{TRAIN}'annotations': no image has an annotation", "with data.background: ignore no pixel of the file"),
+            {"data.background": "ignore"},
+        ),
+    ],
+    "Lists and scenes": [
+        Case("an image in two lists", image("val.json", file_name="b.png"), (f"{VAL}image 10: found 'b.png'", LEAK)),
+        Case("the same in other words", image("pool.json", file_name="./b.png"), ("pool.json: image 10: found", LEAK)),
+        Case(
+            "a copy of a training image",
+            copied("b.png", "x.png"),
+            (f"{TEST}image 10: x.png is a byte-identical copy of b.png in data.train; expected images of its own",),
+        ),
+        params(
+            "a pattern that finds nothing",
+            "split.group_by",
+            r"seq(\d+)",
+            r"split.group_by: the pattern 'seq(\\d+)' finds no scene in 10 of 10 file names (such as a.png, b.png, c.p",
+        ),
+        params(
+            "one scene only", "split.group_by", r"(\.png)", "found one group of images ('.png') to hold", TWO_SCENES
+        ),
+        Case(
+            "one validation image",
+            edited("val.json", lambda c: c.update(images=c["images"][:1], annotations=c["annotations"][:1])),
+            ("split.judge_fraction: found one group of images ('c.png') to hold out", TWO_SCENES),
+        ),
+        Case(
+            "more folds than images",
+            None,
+            ("split.folds: found 2 groups of images for 5 folds; expected a group for each at least",),
+            {"data.val": None, "split.folds": 5},
+        ),
+        Case(
+            "scenes shared with the judge",
+            labelled("pool.json"),
+            ("split.group_by: found 1 scene both in judge images and in training or tuning images (such as .png)",),
+            {"data.judge": "pool.json", "data.unlabeled": None, "split.group_by": r"(\.png)"},
+        ),
+    ],
+}

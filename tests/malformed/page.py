@@ -1,0 +1,62 @@
+"""The whole table of malformed inputs, and docs/bad-input.md made of it.
+
+`PYTHONPATH=src:tests python -m malformed.page` writes the page.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from malformed import entries, lists
+from malformed.case import Case
+from malformed.project import refusal
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/bad-input.md"
+SECTIONS = lists.SECTIONS | entries.SECTIONS
+CASES = [case for cases in SECTIONS.values() for case in cases]
+
+HEAD = """# What bad input is told
+
+Before anything slow begins, every stage checks the whole of `params.yaml`, and `prepare` checks every annotation and
+every image. It lists all that is wrong in one message and stops; nothing usable is left in `data/prepared/`.
+
+- With `data.on_problem: skip` it goes on without what is broken and lists that in `data/prepared/data_check.json`.
+  Mistakes in `params.yaml` and between lists stop it all the same, and so do broken test images: a submission needs
+  every row.
+- Of more than 50 problems each kind is shown a few times, with a count of the rest.
+- Where lists are at fault, the images are opened all the same, so that one run shows everything.
+- A pool without images is no mistake: with `data.unlabeled: []`, or a file whose list of images is empty, there are no
+  pseudo labels, and `retrain` says so and keeps the baseline. `data.test` may be empty, too: the submission then has no
+  rows.
+
+Below is what each of {count} mistakes gets in a small sound project whose data lie in `data/raw/mine/`; the line that
+counts the problems and the advice at the end are left out. `PYTHONPATH=src:tests python -m malformed.page` writes this
+page from the table that the tests run.
+"""
+
+
+def page() -> str:
+    """docs/bad-input.md, every message taken from a real refusal."""
+    parts = [HEAD.format(count=len(CASES))]
+    for title, cases in SECTIONS.items():
+        rows = "\n".join(f"| {case.mistake} | {said(case)} |" for case in cases)
+        parts.append(f"## {title}\n\n| mistake | message |\n|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def said(case: Case) -> str:
+    """The message of a case as it stands in a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        message = refusal(Path(folder), case.break_it, case.params)
+    return "<br>".join(f"`{line.replace('|', chr(92) + '|')}`" for line in problem_lines(message))
+
+
+def problem_lines(message: str) -> Iterator[str]:
+    """The lines of a message that name a problem; all of it where it has no such lines."""
+    lines = message.splitlines()
+    listed = [line.strip() for line in lines if line.startswith("  ")]
+    yield from listed or lines
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
