@@ -6,6 +6,7 @@ from pathlib import Path
 from segpipe.claims.plan import load_plan
 from segpipe.claims.results import code_digest
 from segpipe.claims.run import check_arms, run_arm
+from segpipe.claims.wiring import RUN_CODE
 from segpipe.stage import check_tree, run_stage
 from segpipe.wire import code_deps
 
@@ -24,7 +25,7 @@ def main() -> None:
             f"claims.yaml: asks for no run {arguments.run!r}; run `segpipe claims`, then `dvc repro` again"
         )
     check_arms(plan)
-    code = code_digest(code_deps(Path("stages/claim_run.py")))
+    code = code_digest(code_deps(RUN_CODE))
     run_arm(plan, plan.runs[arguments.run], arguments.prepared, code, arguments.out)
 
 

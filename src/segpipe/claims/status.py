@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segpipe.claims.plan import FOLDER, Plan
 from segpipe.claims.results import code_digest, read_result
-from segpipe.claims.wiring import PIPELINE, RUN_SCRIPT, VERDICTS, result_file
+from segpipe.claims.wiring import PIPELINE, RUN_CODE, VERDICTS, result_file
 from segpipe.stage import read_json
 from segpipe.wire import code_deps
 
@@ -22,7 +22,7 @@ def claims_status(plan: Plan, root: Path = Path()) -> str:
         )
     if len(made) < len(plan.runs):
         lines.append(f"{len(plan.runs) - len(made)} runs are missing: `dvc repro {PIPELINE}` makes them")
-    current = code_digest(code_deps(root / RUN_SCRIPT, root / "src"))
+    current = code_digest(code_deps(root / RUN_CODE, root / "src"))
     others = sorted({result.code for result in made.values()} - {current})
     if others:
         lines.append(

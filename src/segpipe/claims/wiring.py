@@ -16,7 +16,7 @@ from segpipe.wire import code_deps
 PIPELINE = FOLDER / "dvc.yaml"
 DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embedded sample, drawn for claims
 PAGE, VERDICTS = "docs/claims.md", "claims/verdicts.json"
-RUN_SCRIPT = Path("stages/claim_run.py")
+RUN_CODE = Path("src/segpipe/claims/run.py")  # with all that it imports, the code whose digest results carry
 _HEADER = """\
 # The claims' own pipeline, written by `segpipe claims` from claims.yaml: change that, not this.
 # `dvc repro claims/dvc.yaml` makes what is missing. Why the runs name no code: src/segpipe/claims/wiring.py
@@ -54,7 +54,7 @@ def expected_pipeline(plan: Plan) -> dict[str, Any]:
     params = [{"claims/base.yaml": _TRAINING}, {"claims/claims.yaml": ["arms.${item.arm}"]}]
     run = _stage(
         "Train one arm with one seed, and score its last weights on judge images",
-        RUN_SCRIPT.name,
+        "claim_run.py",
         "--run ${key} --prepared data/claims/${item.dataset} --out " + result_file("${key}"),
         data=["data/claims/${item.dataset}"],
         params=params,
