@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = (".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "recipes", "src", "stages")
+COPIED = ("claims", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "recipes", "src", "stages")
 
 
 def command(folder: Path, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess:

@@ -11,12 +11,11 @@ from dvc_project import command, make_tiny_project
 ELSEWHERE = {
     "make repro": "installs, then `dvc repro`, which is run below",
     "make test": "this",
-    "make setup": "installs: what .ci/run does first in a fresh clone",
     "python3 -m venv": "needs a package index of CPU builds",
     ".venv/bin/pip": "needs a package index of CPU builds",
     ". .venv/bin/activate": "the tests' own environment is active",
+    "dvc plots show 'dvclive/": "needs a run with tracking.dvclive; tests/test_tracking.py makes one",
     "dvc repro claims/dvc.yaml": "tests/test_claims_dvc.py, on a claim of one epoch",
-    "dvc repro --force claims/dvc.yaml": "tests/test_claims_dvc.py, on one run",
     "segpipe score --labels": "tests/test_score.py: it needs label maps and truth of one's own",
     "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",
     "cp -r <your CamVid": "needs the CamVid photographs",

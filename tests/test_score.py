@@ -52,7 +52,7 @@ def project(tmp_path, monkeypatch):
             for index in prepared.folds[0].judge:
                 probs = rng.dirichlet(np.ones(3), (4, 6)).astype(np.float32)
                 writer.add(index, np.pad(probs, ((0, 0), (0, 0), (0, 1))), (8, 12))  # Metal is never predicted
-            writer.finish(Lineage(frozenset(), frozenset()))
+            writer.finish(Lineage(frozenset(), frozenset()), {})
     shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path

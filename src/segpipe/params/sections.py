@@ -7,41 +7,23 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from segpipe.params.values import (
+    FileName,
+    Fraction,
+    Names,
+    NonNegative,
+    Positive,
+    Section,
+    Size,
+    Transforms,
+    Weight,
+    as_tuple,
+    one_or_more,
 )
 
 OVERRIDABLE = ("seed", "model", "loss", "optimizer", "scheduler", "augment", "train", "retrain")
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-Weight = Annotated[float, Field(ge=0)]
-FileName = Annotated[str, Field(min_length=1)]
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-Size = Annotated[tuple[Positive, Positive], BeforeValidator(_as_tuple)]  # height, width in pixels
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Transforms = Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(_as_tuple)]
-
-
-class Section(BaseModel):
-    """A part of params.yaml: immutable, no unknown key, no silent conversion (an int may stand for a float)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SampleParams(Section):
@@ -63,7 +45,7 @@ class DataParams(Section):
     train: FileName
     val: FileName | None
     judge: FileName | None
-    unlabeled: Annotated[tuple[FileName, ...] | None, BeforeValidator(_one_or_more)]
+    unlabeled: Annotated[tuple[FileName, ...] | None, BeforeValidator(one_or_more)]
     test: FileName | None
     classes: Names | None
     background: Literal["class", "ignore"]
@@ -76,7 +58,7 @@ class SplitParams(Section):
     """Folds and their tune / judge halves."""
 
     folds: Annotated[int, Field(ge=2)] | None
-    train_folds: Annotated[tuple[NonNegative, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    train_folds: Annotated[tuple[NonNegative, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     judge_fraction: Annotated[float, Field(gt=0, lt=1)]
     group_by: str | None
     seed: NonNegative
@@ -109,7 +91,7 @@ class ModelParams(Section):
     encoder: str
     encoder_weights: str | None
     output_stride: Literal[8, 16, 32]
-    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     decoder_channels: Positive
     dropout: DropoutParams
 
@@ -211,7 +193,7 @@ class EnsembleParams(Section):
 class SubmissionParams(Section):
     """What goes out."""
 
-    formats: Annotated[tuple[Literal["pixels", "png"], ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    formats: Annotated[tuple[Literal["pixels", "png"], ...], BeforeValidator(as_tuple), Field(min_length=1)]
     size: Size | None
 
 
@@ -248,7 +230,7 @@ class Params(MemberParams):
     predict: PredictParams
     ensemble: EnsembleParams
     submission: SubmissionParams
-    member_names: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    member_names: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     members: dict[str, dict[str, Any]]
     tracking: TrackingParams
 
