@@ -88,7 +88,8 @@ def test_runs_of_different_code_decide_nothing_and_the_page_says_so(tmp_path, pl
     verdicts = draw_verdicts(plan, tmp_path / "runs")
     assert verdicts["claims"][0]["verdict"] == "undecided"
     assert verdicts["claims"][0]["code"] == ["0ther", "c0de"]
-    assert "its runs were made by different code" in claims_page(verdicts)
+    assert verdicts["claims"][0]["evidence"] == [], "never compared"
+    assert "its runs were made by different code or libraries" in claims_page(verdicts)
 
 
 def test_a_claim_with_an_arm_that_is_not_run_shows_the_others(tmp_path):
@@ -100,6 +101,33 @@ def test_a_claim_with_an_arm_that_is_not_run_shows_the_others(tmp_path):
     page = claims_page(verdicts)
     assert "Not run (b: needs weights)" in page
     assert "| b | not run: needs weights |" in page
+
+
+def test_results_on_other_images_are_refused_by_name(tmp_path, plan):
+    write_results(plan, tmp_path / "runs", {"a": 900, "b": 800})
+    run = plan.runs["sample-2-b-1"]
+    other = tuple(f"other/{name}" for name in IMAGES)
+    write_result(result(1, 800, params=plan.fingerprint(run), images=other), tmp_path / f"runs/{run.key}.json")
+    with pytest.raises(ValueError, match=r"sample-2-b-1\.json: was scored on other images or classes than"):
+        draw_verdicts(plan, tmp_path / "runs")
+
+
+def test_the_text_of_a_claim_stays_text(tmp_path):
+    hostile = CLAIM | {"text": "a | b <script>alert(1)</script> [x](y) `z`", "source": "<b>"}
+    plan = load_plan(write_claims(tmp_path / "claims", claims={"first": hostile}))
+    write_results(plan, tmp_path / "runs", {"a": 900, "b": 800})
+    page = claims_page(draw_verdicts(plan, tmp_path / "runs"))
+    assert "<script>" not in page and "<b>" not in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| [a")]
+    assert row.count(" | ") == 2, "three cells"
+
+
+def test_one_refuted_comparison_is_enough_beside_an_arm_that_is_not_run(tmp_path):
+    several = CLAIM | {"confirm": {"better": "a", "than": ["b", "c"]}}
+    arms = ARMS | {"c": {"not_run": "needs weights"}}
+    plan = load_plan(write_claims(tmp_path / "claims", arms=arms, claims={"first": several}))
+    write_results(plan, tmp_path / "runs", {"a": 700, "b": 900})
+    assert draw_verdicts(plan, tmp_path / "runs")["claims"][0]["verdict"] == "refuted"
 
 
 def test_a_spread_is_judged_and_shown(tmp_path):

@@ -67,7 +67,7 @@ def test_the_interval_holds_the_truth_about_95_times_in_100_over_new_images_and_
         first, second = arms(1000 + trial, 0.0, num_seeds=num_seeds, seed_noise=seed_noise)  # the truth is 0
         found = compare_arms(first, second, GROUPS, by=0.0, resamples=200)
         held += found.low <= 0 <= found.high
-    assert 0.92 <= held / 200 <= 1.0, held
+    assert 0.90 <= held / 200 <= 0.985, held
 
 
 def test_without_its_part_over_seeds_the_interval_would_be_far_too_narrow():
@@ -84,7 +84,8 @@ def test_more_seeds_are_asked_for_only_where_they_would_help():
     found = compare_arms(first, second, GROUPS, by=0.0)
     assert found.verdict == UNDECIDED
     assert 3 < found.seeds_needed <= 200
-    alike, other = arms(2, 0.0, num_seeds=3, seed_noise=0.0)
+    # nothing but the choice of images: each run of an arm is the same
+    alike, other = ([runs[0]] * 3 for runs in arms(2, 0.0, num_seeds=3, seed_noise=0.0))
     beyond = compare_arms(alike, other, GROUPS, by=0.0)
     assert (beyond.verdict, beyond.seeds_needed) == (UNDECIDED, None), "the images alone leave more than it seems"
 
@@ -93,6 +94,52 @@ def test_the_smallest_difference_shown_is_larger_than_the_half_width():
     first, second = arms(3, 0.0, num_seeds=3, seed_noise=0.01)
     found = compare_arms(first, second, GROUPS, by=0.0)
     assert found.smallest > found.high - found.value > math.hypot(found.over_seeds, found.over_images)
+
+
+def test_what_could_have_been_shown_is_shown_about_80_times_in_100():
+    shown, smallest, gains = 0, [], []
+    for trial in range(150):
+        found = compare_arms(*arms(4000 + trial, 0.0285, num_seeds=4, seed_noise=0.01), GROUPS, by=0.0, resamples=200)
+        shown += found.verdict == SUPPORTED
+        smallest.append(found.smallest)
+        gains.append(found.value)
+    assert np.mean(gains) == pytest.approx(np.median(smallest), rel=0.1), "the gain is what could be shown"
+    assert 0.65 <= shown / 150 <= 0.9, shown
+
+
+def test_more_seeds_mend_what_images_and_seed_do_together():
+    # no image takes to either arm by itself, so enough seeds decide it: the images alone leave no doubt
+    rng = np.random.default_rng(3)
+    images = rng.normal(0, 0.08, (40, 1))
+    first = [run_of(rng, images, 0.004) for _ in range(3)]
+    second = [run_of(rng, images, 0.0) for _ in range(3)]
+    found = compare_arms(first, second, GROUPS, by=0.0)
+    assert (found.verdict, found.seeds_needed) == (UNDECIDED, 7)
+
+
+def test_arms_that_are_the_same_need_no_more_seeds():
+    first, _ = arms(1, 0.0, num_seeds=3, seed_noise=0.01)
+    found = compare_arms(first, first, GROUPS, by=0.0)
+    assert (found.value, found.verdict, found.seeds_needed) == (0.0, UNDECIDED, None)
+
+
+def test_of_several_comparisons_each_refutes_at_a_lower_level():
+    for seed in range(200):
+        worse, better = arms(seed, -0.04, num_seeds=3, seed_noise=0.01)
+        alone = compare_arms(worse, better, GROUPS, by=0.0, resamples=200)
+        if alone.verdict == REFUTED:
+            of_many = compare_arms(worse, better, GROUPS, by=0.0, comparisons=20, resamples=200)
+            if of_many.verdict == UNDECIDED:
+                return
+    pytest.fail("no case lay between the two levels")
+
+
+def test_groups_without_a_labelled_pixel_are_no_scenes():
+    better, worse = arms(1, 0.2, num_seeds=3, seed_noise=0.01)
+    for runs in (better, worse):
+        for confusion in runs:
+            confusion[9:] = 0
+    assert compare_arms(better, worse, GROUPS, by=0.0).too_few_groups
 
 
 def test_too_few_scenes_decide_nothing():

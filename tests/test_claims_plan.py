@@ -89,7 +89,7 @@ MISTAKES = {
     "an arm that no claim uses": ({"arms": ARMS | {"c": {}}}, "arms.c: no claim uses it"),
     "a name that is no file name": (
         {"arms": ARMS | {"a/b": {}}},
-        "arms.a/b: becomes part of a file name: use letters, digits, _ and .",
+        "arms.a/b: becomes part of a file name: use letters, digits and _, and not raw",
     ),
     "not_run beside overrides": (
         {"arms": ARMS | {"a": {"not_run": "why", "loss": {"dice": 1.0}}}},
@@ -118,6 +118,19 @@ MISTAKES = {
         claim(confirm={"better": "a", "than": "b", "spread": "a", "below": 0.1}),
         "claims.first.confirm: give either `better` and `than`",
     ),
+    "a name with a dot, which DVC would read as a path": (
+        {"arms": ARMS | {"a.1": {}}},
+        "arms.a.1: becomes part of a file",
+    ),
+    "a name that leads upwards": ({"datasets": {"sample": {}, "..": {}}}, "datasets...: becomes part of a file name"),
+    "a name that is a number": ({"arms": ARMS | {1: {}}}, "arms.1: found a name that is no text"),
+    "an empty sentence": (claim(text="  "), "claims.first.text: found '  '"),
+    "a sentence of two lines": (claim(text="a\nb"), "claims.first.text: found 'a\\nb'"),
+    "an arm twice": (claim(confirm={"better": "a", "than": ["b", "b"]}), "claims.first.confirm: names an arm twice"),
+    "a margin for a spread": (
+        claim(confirm={"spread": "a", "below": 0.1, "by": 0.1}),
+        "claims.first.confirm: `by` is a margin between arms",
+    ),
     "half a form": (claim(confirm={"better": "a"}), "claims.first.confirm: give either `better` and `than`"),
     "no claims": ({"claims": {}}, "claims: found {}; expected names"),
     "an unknown part": ({"arm": {}}, "arm: found 'arm'; allowed: datasets, arms, claims; did you mean arms?"),
@@ -127,7 +140,7 @@ MISTAKES = {
     ),
     "a data set's foreign section": (
         {"datasets": {"sample": {"loss": {"dice": 1.0}}}},
-        "datasets.sample.loss: found 'loss'; allowed: sample, data, split, submission",
+        "datasets.sample.loss: found 'loss'; allowed: data, split, submission",
     ),
 }
 

@@ -146,6 +146,13 @@ def test_native_size_counts_every_pixel_of_the_images(project):
     assert "native size is upsampled" in to_text(sheet)
 
 
+def test_progress_of_long_work_does_not_stand_before_the_json(project, monkeypatch):
+    monkeypatch.setattr("segpipe.progress.SHORT_SECONDS", 0.0)
+    result = CliRunner().invoke(app, ["score", "--json"])
+    json.loads(result.stdout)
+    assert "judge" in result.stderr, "it stands on stderr"
+
+
 def test_json_has_an_entry_for_each_definition_and_no_number_that_json_lacks(project):
     result = CliRunner().invoke(app, ["score", "mean-all", "--against", "baseline-main", "--json"])
     found = json.loads(result.stdout, parse_constant=pytest.fail)

@@ -1,7 +1,9 @@
 """`segpipe ...`: what is not a stage."""
 
 import json
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -74,12 +76,13 @@ def score(
     from segpipe.score.labels import score_labels
     from segpipe.score.sheet import to_json, to_text
 
-    if labels is None and truth is None and root is None:
-        sheet = score_candidate(load_params(), candidate, against)
-    elif labels is None or truth is None or candidate is not None or against is not None:
-        raise ValueError("score: give a candidate, or --labels FOLDER with --truth FILE (and --root FOLDER)")
-    else:
-        sheet = score_labels(load_params(), labels, truth, root)
+    with redirect_stdout(sys.stderr):  # progress must not stand in the table, or before the JSON
+        if labels is None and truth is None and root is None:
+            sheet = score_candidate(load_params(), candidate, against)
+        elif labels is None or truth is None or candidate is not None or against is not None:
+            raise ValueError("score: give a candidate, or --labels FOLDER with --truth FILE (and --root FOLDER)")
+        else:
+            sheet = score_labels(load_params(), labels, truth, root)
     typer.echo(json.dumps(to_json(sheet), indent=2, ensure_ascii=False) if as_json else to_text(sheet))
 
 

@@ -82,7 +82,8 @@ def code_deps(script: Path, source: Path = Path("src")) -> list[str]:
 
 
 def _is_exempt(module: Path) -> bool:
-    return module.with_suffix("").as_posix().startswith(EXEMPT)
+    names = module.with_suffix("").as_posix()
+    return any(f"{names}/".startswith(f"{exempt}/") for exempt in EXEMPT)
 
 
 def _imports(path: Path) -> set[str]:

@@ -1,9 +1,10 @@
 """What the runs of a claim say: differences with intervals over images and seeds, and a verdict.
 
 Two things make a score uncertain, and they are crossed: the images it was taken on, and the seed of the training. The
-variance of a mean difference is estimated as the sum of both parts, and its interval is Student's with degrees of
-freedom after Satterthwaite (1946), since a variance over three seeds is hardly known. Each part also holds the
-interaction of the two, which is thus counted twice: the interval is a little too wide rather than too narrow.
+variance of a mean difference over n seeds is estimated as (seeds + together) / n + images: `images` is what the choice
+of images does whatever the seed, which no number of seeds mends; `together` is what images and seed do to one another.
+`seeds`, the variance of single seeds' differences, holds that too: it is counted twice, so that intervals over a few
+seeds are rather too wide than too narrow. They are Student's, with degrees of freedom after Satterthwaite (1946).
 """
 
 import math
@@ -16,7 +17,7 @@ from scipy import stats
 from segpipe.metrics.bootstrap import MIN_GROUPS, resampled_miou
 from segpipe.metrics.confusion import pooled_miou
 
-LEVEL, POWER = 0.95, 0.80
+ERROR, POWER = 0.05, 0.80  # of the two-sided 95 % interval; with which a difference should be found
 MAX_SEEDS = 200  # more are never suggested
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
@@ -26,10 +27,10 @@ SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 class Difference:
     """Pooled mIoU of one arm minus that of another, mean over seeds, against the margin `by` that was claimed.
 
-    `over_seeds` and `over_images` are the two parts of the standard error. `smallest` is the difference that this
-    experiment would have found with a probability of 80 %. `seeds_needed` is how many seeds would decide it if the
-    difference is what it seems; 0 where it is decided, None where no number up to MAX_SEEDS would do on these images.
-    With `too_few_groups` of images (metrics.bootstrap.MIN_GROUPS) it stays undecided whatever the interval says.
+    `over_seeds` and `over_images` are the two parts of the standard error. `smallest` is the distance from `by` that
+    this experiment would have found with a probability of 80 %. `seeds_needed` is how many seeds a new experiment would
+    need if the difference is what it seems; 0 where it is decided, None where no number up to MAX_SEEDS would do. With
+    `too_few_groups` of images (metrics.bootstrap.MIN_GROUPS) it stays undecided whatever the interval says.
     """
 
     per_seed: tuple[float, ...]
@@ -47,9 +48,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviation of one arm's pooled mIoU over seeds on the same images, with its chi-squared interval.
+    """Standard deviation of one arm's pooled mIoU over seeds, on these images, with its chi-squared interval.
 
-    `largest_gap` is the largest difference between two of the seeds; `seeds_needed` as in Difference.
+    The interval takes the scores for normally distributed. `largest_gap` is the largest difference between two of the
+    seeds; `seeds_needed` as in Difference.
     """
 
     value: float
@@ -67,32 +69,32 @@ def compare_arms(
     groups: Sequence[Hashable],
     *,
     by: float,
+    comparisons: int = 1,
     resamples: int = 2_000,
 ) -> Difference:
     """Compare two arms by their (N, C, C) confusion matrices of the same images, one array for each shared seed.
 
-    The part over images is the variance of the mean difference when groups of images are drawn anew, the same for all
-    runs; the part over seeds is the variance of the seeds' differences over their number. Raises ValueError with fewer
-    than two seeds, or when the runs were scored against different targets.
+    Of a claim that makes several `comparisons`, any one refutes it, so each refutes at the level divided by their
+    number (Bonferroni); supporting takes all of them and needs no correction. Raises ValueError with fewer than two
+    seeds, or when the runs were scored against different targets.
     """
     if len(better) != len(than) or len(better) < 2:
         raise ValueError(f"found {len(better)} and {len(than)} runs; expected two or more seeds that both arms share")
     per_seed = [pooled_miou(a) - pooled_miou(b) for a, b in zip(better, than, strict=True)]
-    value, num_seeds, num_groups = float(np.mean(per_seed)), len(per_seed), len(set(groups))
-    drawn = resampled_miou([*better, *than], groups, resamples=resamples)
-    differences = drawn[:, :num_seeds].mean(axis=1) - drawn[:, num_seeds:].mean(axis=1)
-    error = _Error(float(np.var(per_seed, ddof=1)), float(np.nanvar(differences, ddof=1)), num_groups)
+    value, num_seeds = float(np.mean(per_seed)), len(per_seed)
+    error = _Error.of(per_seed, better, than, groups, resamples)
     half = error.half_width(num_seeds)
-    too_few_groups = num_groups < MIN_GROUPS
-    verdict = UNDECIDED if too_few_groups else _verdict(value - half > by, value + half < by)
+    too_few_groups = error.num_groups < MIN_GROUPS
+    refuted = value + error.half_width(num_seeds, ERROR / comparisons) < by
+    verdict = UNDECIDED if too_few_groups else _verdict(value - half > by, refuted)
     return Difference(
         per_seed=tuple(per_seed),
         value=value,
         low=value - half,
         high=value + half,
         by=by,
-        over_seeds=math.sqrt(error.seed_variance / num_seeds),
-        over_images=math.sqrt(error.image_variance),
+        over_seeds=math.sqrt(error.seeds / num_seeds),
+        over_images=math.sqrt(error.over_images(num_seeds)),
         smallest=error.detectable(num_seeds),
         seeds_needed=error.seeds_for(value - by, num_seeds) if verdict == UNDECIDED else 0,
         too_few_groups=too_few_groups,
@@ -102,31 +104,62 @@ def compare_arms(
 
 @dataclass(frozen=True)
 class _Error:
-    """The two variances of a mean difference: of a single seed's, and of the images', which more seeds do not mend."""
+    """The variances of a mean difference, as named above."""
 
-    seed_variance: float
-    image_variance: float
+    seeds: float
+    together: float
+    images: float
     num_groups: int
 
+    @classmethod
+    def of(
+        cls,
+        per_seed: Sequence[float],
+        better: Sequence[np.ndarray],
+        than: Sequence[np.ndarray],
+        groups: Sequence[Hashable],
+        resamples: int,
+    ) -> "_Error":
+        """From a bootstrap over groups, the same ones for all runs, of each seed's difference and of their mean.
+
+        With S seeds, a single seed's variance over images is that of the images alone plus that of images and seed
+        together, and the mean's is the former plus 1 / S of the latter: two equations for the two.
+        """
+        num_seeds = len(per_seed)
+        drawn = resampled_miou([*better, *than], groups, resamples=resamples)
+        differences = drawn[:, :num_seeds] - drawn[:, num_seeds:]
+        seen = {group for group, confusion in zip(groups, better[0], strict=True) if confusion.any()}
+        # a resample of G groups varies by (G - 1) / G of what a new draw of them would
+        unbiased = len(seen) / max(len(seen) - 1, 1)
+        single = float(np.nanvar(differences, axis=0, ddof=1).mean()) * unbiased
+        mean = float(np.nanvar(differences.mean(axis=1), ddof=1)) * unbiased
+        together = max(0.0, (single - mean) * num_seeds / (num_seeds - 1))
+        images = max(0.0, mean - together / num_seeds)
+        return cls(float(np.var(per_seed, ddof=1)), together, images, len(seen))
+
     def standard_error(self, num_seeds: int) -> float:
-        return math.sqrt(self.seed_variance / num_seeds + self.image_variance)
+        return math.sqrt(self.seeds / num_seeds + self.over_images(num_seeds))
+
+    def over_images(self, num_seeds: int) -> float:
+        return self.together / num_seeds + self.images
 
     def degrees(self, num_seeds: int) -> float:
-        seeds, images = self.seed_variance / num_seeds, self.image_variance
+        seeds, images = self.seeds / num_seeds, self.over_images(num_seeds)
         parts = seeds**2 / (num_seeds - 1) + images**2 / max(self.num_groups - 1, 1)
         return (seeds + images) ** 2 / parts if parts > 0 else float(num_seeds - 1)
 
-    def half_width(self, num_seeds: int) -> float:
-        quantile = stats.t.ppf((1 + LEVEL) / 2, self.degrees(num_seeds))
-        return float(quantile * self.standard_error(num_seeds))
+    def half_width(self, num_seeds: int, error: float = ERROR) -> float:
+        return float(stats.t.ppf(1 - error / 2, self.degrees(num_seeds)) * self.standard_error(num_seeds))
 
     def detectable(self, num_seeds: int) -> float:
         """The true difference whose interval excludes 0 with probability POWER (Cohen 1988, chapter 2)."""
         degrees = self.degrees(num_seeds)
-        quantiles = stats.t.ppf((1 + LEVEL) / 2, degrees) + stats.t.ppf(POWER, degrees)
+        quantiles = stats.t.ppf(1 - ERROR / 2, degrees) + stats.t.ppf(POWER, degrees)
         return float(quantiles * self.standard_error(num_seeds))
 
     def seeds_for(self, difference: float, at_least: int) -> int | None:
+        if difference == 0:
+            return None
         numbers = range(at_least + 1, MAX_SEEDS + 1)
         return next((number for number in numbers if self.detectable(number) <= abs(difference)), None)
 
@@ -147,8 +180,8 @@ def seed_spread(runs: Sequence[np.ndarray], *, below: float) -> Spread:
 
 
 def _spread_interval(value: float, number: int) -> tuple[float, float]:
-    tail, degrees = (1 - LEVEL) / 2, number - 1
-    low, high = (value * math.sqrt(degrees / stats.chi2.ppf(share, degrees)) for share in (1 - tail, tail))
+    degrees = number - 1
+    low, high = (value * math.sqrt(degrees / stats.chi2.ppf(share, degrees)) for share in (1 - ERROR / 2, ERROR / 2))
     return low, high
 
 
@@ -159,9 +192,7 @@ def _verdict(supported: bool, refuted: bool) -> str:
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """Of a claim that makes several comparisons: supported when all are (so none needs a correction for their number),
-    refuted when one is.
-    """
+    """Of a claim that makes several comparisons: supported when all are, refuted when one is."""
     if all(verdict == SUPPORTED for verdict in verdicts):
         return SUPPORTED
     return REFUTED if REFUTED in verdicts else UNDECIDED

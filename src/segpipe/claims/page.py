@@ -1,6 +1,8 @@
-"""docs/claims.md: the verdicts for people."""
+"""docs/claims.md: the verdicts for people. Text of claims.yaml is shown as text, whatever it holds."""
 
+import html
 import json
+import re
 from typing import Any
 
 from segpipe.claims.evidence import UNDECIDED
@@ -16,7 +18,7 @@ put to the test, stands in `claims/claims.yaml`. [How to test a claim of your ow
   is scored once, with its last weights, on judge images that decide nothing else. Scores are pooled mIoU.
 - A difference is the mean over seeds, paired by seed and image; its 95 % interval covers another draw of the images
   *and* of the seeds. *Supported* and *refuted* mean that it lies on one side of what was claimed.
-- *Could have shown* is the smallest true difference that this experiment finds with a probability of 80 %.
+- *Could have shown* is how far from what was claimed the truth must lie to be found with a probability of 80 %.
 - `code` is a digest of the code that trained and scored: `git log -- claims/runs` leads to the commits.
 """
 
@@ -28,66 +30,76 @@ _ARMS = """\
 def claims_page(verdicts: dict[str, Any]) -> str:
     """The whole page, from the content of verdicts.json."""
     claims = verdicts["claims"]
-    rows = [f"| [{claim['text']}](#{claim['name']}) | {claim['source']} | **{_said(claim)}** |" for claim in claims]
+    rows = [
+        f"| [{_text(claim['text'])}](#{claim['name']}) | {_text(claim['source'])} | **{_said(claim)}** |"
+        for claim in claims
+    ]
     table = ["| claim | from | verdict |", "|---|---|---|", *rows]
     return "\n".join([_TOP, *table, "", *(_section(claim) for claim in claims)])
+
+
+def _text(text: str) -> str:
+    """Text of the user's as Markdown that shows it: no markup, no HTML, no cell that ends early."""
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def _said(claim: dict[str, Any]) -> str:
     """The verdict in words, with what it would take to decide an open one."""
     if claim["verdict"] == NOT_RUN:
-        reasons = [f"{arm['name']}: {arm['overrides']['not_run']}" for arm in claim["arms"] if not arm["scores"]]
+        reasons = [f"{arm['name']}: {_text(arm['overrides']['not_run'])}" for arm in claim["arms"] if not arm["scores"]]
         return f"{NOT_RUN} ({'; '.join(reasons)})"
     if claim["verdict"] != UNDECIDED:
         return claim["verdict"]
-    if len(claim["code"]) > 1:
-        return f"{UNDECIDED} (its runs were made by different code: repeat them)"
+    if claim["mixed"]:
+        return f"{UNDECIDED} (its runs were made by different code or libraries: repeat them)"
     if any(part.get("too_few_groups") for part in claim["evidence"]):
         return f"{UNDECIDED} (too few scenes among the judge images)"
-    needed = [part["seeds_needed"] for part in claim["evidence"] if part["verdict"] == UNDECIDED]
-    if None in needed:
-        return f"{UNDECIDED} (no number of seeds would do on these images)"
-    return f"{UNDECIDED} (needs about {max(needed)} seeds)"
+    open_ones = [part for part in claim["evidence"] if part["verdict"] == UNDECIDED]
+    if all(part["seeds_needed"] for part in open_ones):
+        return f"{UNDECIDED} (needs about {max(part['seeds_needed'] for part in open_ones)} seeds)"
+    if "spread" in open_ones[0]:
+        return f"{UNDECIDED} (too close to what was claimed for any number of seeds)"
+    return f"{UNDECIDED} (no number of seeds would do on these images)"
 
 
 def _section(claim: dict[str, Any]) -> str:
     said = _said(claim)
     parts = [
         f'<a id="{claim["name"]}"></a>',
-        f"## {claim['text']}",
+        f"## {_text(claim['text'])}",
         f"**{said[0].upper()}{said[1:]}.**",
         "\n".join(_comparison(part) if "better" in part else _spread(part) for part in claim["evidence"]),
         "\n".join([_ARMS, *(_arm_row(arm) for arm in claim["arms"])]),
-        _terms(claim),
+        _terms(claim) if claim["updates"] else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _terms(claim: dict[str, Any]) -> str:
     """On what the arms were equal, and what gave the figures."""
-    updates = " or ".join(map(str, claim["updates"])) or "no"
     return (
-        f"Data set `{claim['dataset']}`; {updates} updates for each run ({claim['epochs']} "
-        f"{'epoch' if claim['epochs'] == 1 else 'epochs'}); seeds {', '.join(map(str, claim['seeds']))}; "
-        f"{claim['images']} judge images in {claim['groups']} groups. Code `{'`, `'.join(claim['code'])}`, with "
-        f"{'; or '.join(claim['libraries'])}."
+        f"Data set `{claim['dataset']}`; {' or '.join(map(str, claim['updates']))} updates for each run "
+        f"({claim['epochs']} {'epoch' if claim['epochs'] == 1 else 'epochs'}); seeds "
+        f"{', '.join(map(str, claim['seeds']))}; {claim['images']} judge images in {claim['groups']} groups. Code "
+        f"`{'`, `'.join(claim['code'])}`, with {'; or '.join(claim['libraries'])}."
     )
 
 
 def _arm_row(arm: dict[str, Any]) -> str:
     if not arm["scores"]:
-        return f"| {arm['name']} | not run: {arm['overrides']['not_run']} | – | – | – |"
-    overrides = f"`{json.dumps(arm['overrides'], ensure_ascii=False)}`" if arm["overrides"] else "none"
+        return f"| {arm['name']} | not run: {_text(arm['overrides']['not_run'])} | – | – | – |"
+    overrides = _text(json.dumps(arm["overrides"], ensure_ascii=False)) if arm["overrides"] else "none"
     each = ", ".join(f"{score:.3f}" for score in arm["scores"])
     return f"| {arm['name']} | {overrides} | {arm['mean']:.4f} | {each} | {arm['spread']:.4f} |"
 
 
 def _comparison(part: dict[str, Any]) -> str:
     margin = f" (claimed: above {part['by']:+.3f})" if part["by"] else ""
+    beyond = f" above or below {part['by']:+.3f}" if part["by"] else ""
     return (
         f"- `{part['better']}` minus `{part['than']}`: {part['value']:+.4f}, 95 % interval {part['low']:+.4f} to "
         f"{part['high']:+.4f}{margin}: {part['verdict']}. Standard error over seeds {part['over_seeds']:.4f}, over "
-        f"images {part['over_images']:.4f}; could have shown {part['smallest']:.4f}."
+        f"images {part['over_images']:.4f}; could have shown {part['smallest']:.4f}{beyond}."
     )
 
 
@@ -95,5 +107,5 @@ def _spread(part: dict[str, Any]) -> str:
     return (
         f"- Standard deviation over seeds of `{part['spread']}`: {part['value']:.4f}, 95 % interval {part['low']:.4f} "
         f"to {part['high']:.4f} (claimed: below {part['below']:.4f}): {part['verdict']}. The seeds lie up to "
-        f"{part['largest_gap']:.4f} apart."
+        f"{part['largest_gap']:.4f} apart. This interval is over seeds only, on these images."
     )

@@ -16,13 +16,18 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from segpipe.params import Params, check_params, describe_faults, not_allowed, read_yaml, stop_on
-from segpipe.params.sections import Names, NonNegative, Positive, Section, merge
+from segpipe.params.sections import merge
+from segpipe.params.values import NonNegative, Positive, Section, as_tuple, one_or_more
 
 FOLDER = Path("claims")
-DATASET_SECTIONS = ("sample", "data", "split", "submission")
+DATASET_SECTIONS = ("data", "split", "submission")
 ARM_SECTIONS = ("model", "loss", "optimizer", "scheduler", "augment", "train")
+RESERVED = "raw"  # the folder beside those of the data sets
 # what every arm of a claim shares: the number of updates, the images in each, and when they are scored (at the end)
 EQUAL_TERMS = ("epochs", "batch_size", "validate_every")
+
+
+Sentence = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*\S[^\n]*$")]  # one line, not empty
 
 
 class Confirm(Section):
@@ -33,7 +38,7 @@ class Confirm(Section):
     """
 
     better: str | None = None
-    than: Annotated[Names, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = ()
+    than: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = ()
     by: Annotated[float, Field(gt=-1, lt=1)] = 0.0
     spread: str | None = None
     below: Annotated[float, Field(gt=0)] | None = None
@@ -45,6 +50,10 @@ class Confirm(Section):
             raise ValueError("give either `better` and `than` (and perhaps `by`), or `spread` and `below`")
         if self.better in self.than:
             raise ValueError(f"compares {self.better!r} with itself")
+        if len(set(self.than)) < len(self.than):
+            raise ValueError(f"names an arm twice in {list(self.than)}")
+        if self.spread and self.by:
+            raise ValueError("`by` is a margin between arms; a spread has `below`")
         return self
 
     @property
@@ -56,11 +65,11 @@ class Confirm(Section):
 class Claim(Section):
     """A sentence that can be wrong, and the experiment that may show it."""
 
-    text: str
-    source: str
+    text: Sentence
+    source: Sentence
     dataset: str
     epochs: Positive
-    seeds: Annotated[tuple[NonNegative, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+    seeds: Annotated[tuple[NonNegative, ...], BeforeValidator(as_tuple)]
     confirm: Confirm
 
     @field_validator("seeds")
@@ -157,7 +166,9 @@ def _shape_problems(raw: object) -> Iterator[str]:
             yield f"{kind}: found {part!r}; expected names, each with what belongs to it beneath"
             continue
         for name, content in part.items():
-            if not isinstance(content, dict | None):
+            if not isinstance(name, str):
+                yield f"{kind}.{name}: found a name that is no text; put it in quotes"
+            elif not isinstance(content, dict | None):
                 yield f"{kind}.{name}: found {content!r}; expected keys and values beneath"
             elif kind == "claims":
                 try:
@@ -171,8 +182,8 @@ def _name_problems(plan: Plan) -> Iterator[str]:
     """Names become files, and each name that a claim uses must exist."""
     for kind, names in (("datasets", plan.datasets), ("arms", plan.arms), ("claims", plan.claims)):
         for name in names:
-            if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
-                yield f"{kind}.{name}: becomes part of a file name: use letters, digits, _ and ."
+            if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == RESERVED:
+                yield f"{kind}.{name}: becomes part of a file name: use letters, digits and _, and not {RESERVED}"
     for name, claim in plan.claims.items():
         if claim.dataset not in plan.datasets:
             yield not_allowed(f"claims.{name}.dataset", claim.dataset, list(plan.datasets))

@@ -9,10 +9,11 @@ from segpipe.stage import read_json
 from segpipe.wire import code_deps
 
 
-def claims_status(plan: Plan, root: Path = Path()) -> str:
+def claims_status(plan: Plan) -> str:
     """One line a claim: runs made of those it needs, and the verdict that was drawn last; then what to do."""
-    made = {key: read_result(root / result_file(key)) for key in plan.runs if (root / result_file(key)).is_file()}
-    drawn = root / VERDICTS
+    found = {key: read_result(path) for key in plan.runs if (path := Path(result_file(key))).is_file()}
+    made = {key: result for key, result in found.items() if result.params == plan.fingerprint(plan.runs[key])}
+    drawn = Path(VERDICTS)
     verdicts = {claim["name"]: claim["verdict"] for claim in read_json(drawn)["claims"]} if drawn.is_file() else {}
     lines = []
     for name, claim in plan.claims.items():
@@ -21,15 +22,16 @@ def claims_status(plan: Plan, root: Path = Path()) -> str:
             f"{name}: {sum(key in made for key in keys)} of {len(keys)} runs, {verdicts.get(name, 'no verdict')}"
         )
     if len(made) < len(plan.runs):
-        lines.append(f"{len(plan.runs) - len(made)} runs are missing: `dvc repro {PIPELINE}` makes them")
-    current = code_digest(code_deps(root / RUN_CODE, root / "src"))
+        count = len(plan.runs) - len(made)
+        lines.append(f"{count} runs are missing or of other parameters: `dvc repro {PIPELINE}` makes them")
+    current = code_digest(code_deps(RUN_CODE))
     others = sorted({result.code for result in made.values()} - {current})
     if others:
         lines.append(
             f"made by other code than this tree's ({current}): {', '.join(others)}. The verdicts hold for that code; "
             f"to repeat all runs with this one: `dvc repro --force {PIPELINE}`"
         )
-    unknown = {path.stem for path in (root / FOLDER / "runs").glob("*.json")} - set(plan.runs)
+    unknown = {path.stem for path in (FOLDER / "runs").glob("*.json")} - set(plan.runs)
     if unknown:
         lines.append(f"claims/runs: no claim needs {', '.join(sorted(unknown))} any more; `git rm` what is not wanted")
     return "\n".join(lines)

@@ -1,23 +1,27 @@
 """From the results of all runs to verdicts.json: one entry a claim, with all that the page shows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segpipe.claims.evidence import UNDECIDED, compare_arms, overall, seed_spread
+from segpipe.claims.evidence import REFUTED, UNDECIDED, compare_arms, overall, seed_spread
 from segpipe.claims.plan import Claim, Plan, RunSpec
 from segpipe.claims.results import Result, read_result
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.params import stop_on
 
 NOT_RUN = "not run"
+DIGITS = 6  # of every figure: more would differ between machines, and mean nothing
 
 
 def draw_verdicts(plan: Plan, runs: Path) -> dict[str, Any]:
-    """The content of verdicts.json; raises ValueError naming every result that is missing or of other parameters."""
+    """The content of verdicts.json.
+
+    Raises ValueError naming every result that is missing, answers other parameters, or was scored on other images.
+    """
     results: dict[RunSpec, Result] = {}
     problems = []
     for key, run in plan.runs.items():
@@ -28,13 +32,24 @@ def draw_verdicts(plan: Plan, runs: Path) -> dict[str, Any]:
         results[run] = read_result(path)
         if results[run].params != plan.fingerprint(run):
             problems.append(f"{path}: was made with other parameters than claims.yaml has; remove it and run again")
+    problems += _unlike(results, runs)
     stop_on("claims", problems)
-    return {"claims": [_verdict(name, claim, plan, results) for name, claim in plan.claims.items()]}
+    drawn = [_verdict(name, claim, plan, results) for name, claim in plan.claims.items()]
+    return {"claims": _rounded(drawn)}
+
+
+def _unlike(results: dict[RunSpec, Result], runs: Path) -> Iterator[str]:
+    """Results of one data set are compared image by image, so all must name the same ones, and the same classes."""
+    first: dict[str, tuple[str, Result]] = {}
+    for run, result in results.items():
+        key, other = first.setdefault(run.dataset, (run.key, result))
+        if (result.images, result.groups, result.classes) != (other.images, other.groups, other.classes):
+            yield f"{runs / run.key}.json: was scored on other images or classes than {key}.json; run both again"
 
 
 def _verdict(name: str, claim: Claim, plan: Plan, results: dict[RunSpec, Result]) -> dict[str, Any]:
     arms = claim.confirm.arms
-    not_run = {arm: plan.arms[arm]["not_run"] for arm in arms if "not_run" in plan.arms[arm]}
+    not_run = [arm for arm in arms if "not_run" in plan.arms[arm]]
     own = {
         arm: [results[RunSpec(claim.dataset, claim.epochs, arm, seed)] for seed in claim.seeds]
         for arm in arms
@@ -43,11 +58,12 @@ def _verdict(name: str, claim: Claim, plan: Plan, results: dict[RunSpec, Result]
     entry = claim.model_dump(mode="json", exclude={"confirm"}) | {"name": name}
     entry["arms"] = [_arm(arm, plan.arms[arm], own.get(arm, ())) for arm in arms]
     entry |= _provenance([result for made in own.values() for result in made])
-    evidence = _evidence(claim, own)
-    verdict = overall([part["verdict"] for part in evidence]) if evidence and not not_run else NOT_RUN
-    if len(entry["code"]) > 1 and verdict != NOT_RUN:
-        verdict = UNDECIDED
-    return entry | {"evidence": evidence, "verdict": verdict}
+    mixed = len(entry["code"]) > 1 or len(entry["libraries"]) > 1
+    evidence = [] if mixed else _evidence(claim, own)
+    verdict = UNDECIDED if mixed else overall([part["verdict"] for part in evidence])
+    if not mixed and not_run and verdict != REFUTED:  # one comparison that was made may refute
+        verdict = NOT_RUN
+    return entry | {"mixed": mixed, "evidence": evidence, "verdict": verdict}
 
 
 def _arm(name: str, overrides: dict[str, Any], made: Iterable[Result]) -> dict[str, Any]:
@@ -79,10 +95,18 @@ def _evidence(claim: Claim, own: dict[str, list[Result]]) -> list[dict[str, Any]
         return [{"spread": confirm.spread} | entry for entry in found]
     if confirm.better not in own:
         return []
-    groups = own[confirm.better][0].groups
+    groups, first = own[confirm.better][0].groups, matrices[confirm.better]
+    settings = {"by": confirm.by, "comparisons": len(confirm.than)}
     return [
-        {"better": confirm.better, "than": arm}
-        | asdict(compare_arms(matrices[confirm.better], matrices[arm], groups, by=confirm.by))
+        {"better": confirm.better, "than": arm} | asdict(compare_arms(first, matrices[arm], groups, **settings))
         for arm in confirm.than
         if arm in own
     ]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value

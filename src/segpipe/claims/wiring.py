@@ -16,7 +16,7 @@ from segpipe.wire import code_deps
 PIPELINE = FOLDER / "dvc.yaml"
 DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embedded sample, drawn for claims
 PAGE, VERDICTS = "docs/claims.md", "claims/verdicts.json"
-RUN_CODE = Path("src/segpipe/claims/run.py")  # with all that it imports, the code whose digest results carry
+RUN_CODE = Path("src/segpipe/training/member.py")  # with all that it imports, the code whose digest results carry
 _HEADER = """\
 # The claims' own pipeline, written by `segpipe claims` from claims.yaml: change that, not this.
 # `dvc repro claims/dvc.yaml` makes what is missing. Why the runs name no code: src/segpipe/claims/wiring.py
@@ -51,7 +51,7 @@ def expected_pipeline(plan: Plan) -> dict[str, Any]:
             outs=[f"data/claims/{name}"],
         )
     instances = {key: {"dataset": run.dataset, "arm": run.arm} for key, run in plan.runs.items()}
-    params = [{"claims/base.yaml": _TRAINING}, {"claims/claims.yaml": ["arms.${item.arm}"]}]
+    params = [{"claims/base.yaml": _TRAINING}, {"claims/claims.yaml": ["arms.${item.arm}", "datasets.${item.dataset}"]}]
     run = _stage(
         "Train one arm with one seed, and score its last weights on judge images",
         "claim_run.py",

@@ -62,7 +62,12 @@ def _other_classes(folder: Path, classes: ClassTable) -> Iterator[str]:
     path = folder / "classes.json"
     if not path.is_file():
         return
-    names = json.loads(path.read_text(encoding="utf-8")).get("names")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        yield f"classes.json: found no JSON ({error}); remove it, or write {{'names': [...]}}"
+        return
+    names = content.get("names") if isinstance(content, dict) else content
     if names != list(classes.names):
         yield f"classes.json: found the classes {names}, expected {list(classes.names)}, as the truth has them"
 
