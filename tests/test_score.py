@@ -148,7 +148,7 @@ def test_native_size_counts_every_pixel_of_the_images(project):
 
 def test_progress_of_long_work_does_not_stand_before_the_json(project, monkeypatch):
     monkeypatch.setattr("segpipe.progress.SHORT_SECONDS", 0.0)
-    result = CliRunner().invoke(app, ["score", "--json"])
+    result = CliRunner().invoke(app, ["score", "mean-all", "--json"])
     json.loads(result.stdout)
     assert "judge" in result.stderr, "it stands on stderr"
 
