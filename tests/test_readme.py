@@ -35,6 +35,17 @@ def test_the_share_of_kept_pixels_is_the_committed_one():
     assert f"{100 * kept:.1f} % of the pool's pixels" in README.replace("\n", " ")
 
 
+def test_the_verdicts_are_those_of_the_claims():
+    claims = {claim["name"]: claim for claim in read_json(ROOT / "claims/verdicts.json")["claims"]}
+    for name in ("dice_focal_as_run", "dice_focal_as_meant"):
+        (part,) = claims[name]["evidence"]
+        assert f"{part['verdict']}: {part['value']:+.3f} ({part['low']:+.3f} to {part['high']:+.3f})" in README
+    (noise,) = claims["noise_floor"]["evidence"]
+    said = " ".join(README.split())
+    assert f"a standard deviation of {noise['value']:.3f} mIoU and lay up to {noise['largest_gap']:.3f} apart" in said
+    assert f"19 times in 20 | {noise['verdict']} |" in README
+
+
 def test_every_dvc_command_is_one_that_dvc_understands():
     found = [words[1:] for words in commands() if words[0] == "dvc"]
     assert len(found) >= 6
