@@ -173,6 +173,17 @@ def test_strips_of_both_revisions_stand_one_below_the_other(seen):
     assert shown == [[name, 160] for name in names]
 
 
+def test_the_empty_plot_that_dvc_writes_for_pictures_of_one_revision_alone_is_left_out(browser, page_file):
+    text = page_file.read_text(encoding="utf-8")
+    start = text.index("            var spec = {")
+    empty = "            var spec = {};\n            vegaEmbed('#plots_images_ensemble', spec);\n"
+    changed = page_file.with_name("changed.html")
+    changed.write_text(text[:start] + empty + text[start:], encoding="utf-8")
+    with opened(browser, changed, viewport={"width": 1280, "height": 900}) as shown:
+        shown.page.wait_for_selector("body[data-drawn]")
+        assert shown.page.get_by_role("alert").count() == 0
+
+
 def test_tables_behind_the_plots_are_folded_and_open_as_rows(seen):
     folded = seen.page.locator("details:not(.vega-embed details)").filter(has_text="per_image.csv: 2 rows")
     assert not folded.locator("table").is_visible()

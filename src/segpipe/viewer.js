@@ -61,7 +61,8 @@ function table(spec) {
 }
 
 function readSpecs(written) {
-  return [...written.matchAll(SPEC)].map(([, spec]) => JSON.parse(spec));
+  // DVC writes an empty one for pictures that none of the revisions, or only some, have
+  return [...written.matchAll(SPEC)].map(([, spec]) => JSON.parse(spec)).filter(spec => Object.keys(spec).length > 0);
 }
 
 function readPictures(written) {
