@@ -50,8 +50,10 @@ def test_repro_again_runs_nothing(project):
 def test_one_changed_loss_weight_reruns_training_and_what_follows_and_nothing_before(project):
     output = command(project, "dvc", "exp", "run", "-S", "loss.dice=0.25").stdout
     run = stages_run(output)
-    assert run[:3] == ["baseline@main-0", "teach@0", "pseudo_label@0"]
-    assert {"retrain@main-0", "predict@baseline-main-0", "predict@retrain-main-0", "ensemble", "report"} <= set(run)
+    # DVC may predict with a baseline before or after teaching with it: only the chain has one order
+    chain = ["baseline@main-0", "teach@0", "pseudo_label@0", "retrain@main-0", "predict@retrain-main-0", "ensemble"]
+    assert [name for name in run if name in chain] == chain
+    assert {"predict@baseline-main-0", "report"} <= set(run)
     assert not {"sample", "prepare"} & set(run)
     rows = [line for line in command(project, "dvc", "metrics", "diff").stdout.splitlines() if ".json" in line]
     assert 1 <= len(rows) <= 8
