@@ -73,7 +73,7 @@ def test_an_unknown_key_names_the_nearest_one(key, value, said):
         ("optimizer.lr", float("inf"), "found inf; input should be a finite number"),
         ("optimizer.lr", float("nan"), "found nan; input should be a finite number"),
         ("retrain.ratio", float("inf"), "found inf; input should be a finite number"),
-        ("optimizer.name", "adamv", "found 'adamv'; allowed: madgrad, adamw; did you mean adamw?"),
+        ("optimizer.name", "adamv", "found 'adamv'; allowed: madgrad, adamw, sgd; did you mean adamw?"),
         ("model.output_stride", 12, "found 12; allowed: 8, 16, 32"),
         ("model.atrous_rates", [2, 0], "found 0; input should be greater than 0"),
         ("train.batch_size", 1, "found 1; input should be greater than or equal to 2"),

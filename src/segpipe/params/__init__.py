@@ -2,19 +2,21 @@
 
 from segpipe.params.check import check_params, describe_faults, load_params, not_allowed, read_yaml, stop_on
 from segpipe.params.sections import (
-    OVERRIDABLE,
     DataParams,
+    Params,
+    PseudoLabelParams,
+    SplitParams,
+    TrackingParams,
+    candidate_names,
+)
+from segpipe.params.training import (
+    OVERRIDABLE,
     LossParams,
     MemberParams,
     ModelParams,
     OptimizerParams,
-    Params,
-    PseudoLabelParams,
     SchedulerParams,
-    SplitParams,
-    TrackingParams,
     TrainParams,
-    candidate_names,
 )
 
 __all__ = [

@@ -10,7 +10,8 @@ from pydantic import BaseModel, Strict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from segpipe.params.sections import OVERRIDABLE, MemberParams, Params, candidate_names, merge
+from segpipe.params.sections import Params, candidate_names
+from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -4,11 +4,11 @@ The code holds no defaults, so two commits with equal params.yaml were run with 
 """
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
     FileName,
     Fraction,
@@ -17,13 +17,9 @@ from segpipe.params.values import (
     Positive,
     Section,
     Size,
-    Transforms,
-    Weight,
     as_tuple,
     one_or_more,
 )
-
-OVERRIDABLE = ("seed", "model", "loss", "optimizer", "scheduler", "augment", "train", "retrain")
 
 
 class SampleParams(Section):
@@ -76,86 +72,6 @@ class SplitParams(Section):
         return pattern
 
 
-class DropoutParams(Section):
-    """Dropout probabilities by place."""
-
-    encoder: Fraction
-    decoder: Fraction
-    projection: Fraction
-
-
-class ModelParams(Section):
-    """Architecture and encoder; names are checked where torch is imported, before data is read."""
-
-    arch: str
-    encoder: str
-    encoder_weights: str | None
-    output_stride: Literal[8, 16, 32]
-    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-    decoder_channels: Positive
-    dropout: DropoutParams
-
-
-class LossParams(Section):
-    """A weight for each term, and the terms' own settings."""
-
-    ce: Weight
-    soft_ce: Weight
-    focal: Weight
-    dice: Weight
-    jaccard: Weight
-    tversky: Weight
-    label_smoothing: Fraction
-    focal_gamma: Weight
-    tversky_alpha: Weight
-    tversky_beta: Weight
-    average: Literal["present", "all"]
-
-    @model_validator(mode="after")
-    def _some_term(self) -> "LossParams":
-        if not any((self.ce, self.soft_ce, self.focal, self.dice, self.jaccard, self.tversky)):
-            raise ValueError("every term has weight 0; give at least one of ce, soft_ce, focal, dice, jaccard, tversky")
-        return self
-
-
-class OptimizerParams(Section):
-    """Optimiser and its rates."""
-
-    name: Literal["madgrad", "adamw"]
-    lr: Annotated[float, Field(gt=0)]
-    weight_decay: Weight
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-
-
-class SchedulerParams(Section):
-    """Learning rate over the updates."""
-
-    name: Literal["step", "poly", "constant"]
-    warmup_updates: NonNegative
-    power: Annotated[float, Field(gt=0)]
-    step_epochs: Positive
-    gamma: Annotated[float, Field(gt=0, le=1)]
-
-
-class AugmentParams(Section):
-    """Albumentations by name with their arguments."""
-
-    train: Transforms
-    pseudo: Transforms
-
-
-class TrainParams(Section):
-    """The training loop."""
-
-    epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]  # batch normalisation needs two images
-    validate_every: Positive
-    precision: Literal["fp32", "bf16"]
-    clip_norm: Weight
-    threads: Positive
-    workers: NonNegative
-
-
 class TeachParams(Section):
     """How teachers look at the pool."""
 
@@ -167,15 +83,6 @@ class PseudoLabelParams(Section):
 
     threshold: Literal["fixed"]
     confidence: Fraction
-
-
-class RetrainParams(Section):
-    """Training on the augmented set."""
-
-    init: Literal["scratch", "baseline"]
-    epochs: Positive
-    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    pseudo_weight: Weight
 
 
 class PredictParams(Section):
@@ -206,19 +113,6 @@ class TrackingParams(Section):
     dvclive: bool
 
 
-class MemberParams(Section):
-    """The sections that one member trains with: the shared ones with its overrides applied."""
-
-    seed: NonNegative
-    model: ModelParams
-    loss: LossParams
-    optimizer: OptimizerParams
-    scheduler: SchedulerParams
-    augment: AugmentParams
-    train: TrainParams
-    retrain: RetrainParams
-
-
 class Params(MemberParams):
     """The whole of params.yaml."""
 
@@ -247,12 +141,3 @@ def candidate_names(member_names: tuple[str, ...]) -> list[str]:
     singles = [f"{round_}-{member}" for round_ in ("baseline", "retrain") for member in member_names]
     means = ["mean-baseline", "mean-retrain"] if len(member_names) > 1 else []  # of one member: that member
     return [*singles, *means, "mean-all"]
-
-
-def merge(base: Mapping, override: Mapping) -> dict:
-    """`override` laid over `base`, mapping by mapping; lists and values are replaced whole."""
-    merged = dict(base)
-    for key, value in override.items():
-        both_maps = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both_maps else value
-    return merged

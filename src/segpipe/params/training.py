@@ -1,0 +1,134 @@
+"""The sections that a member trains with, each of which it may override."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from segpipe.params.values import Fraction, NonNegative, Positive, Section, Transforms, Weight, as_tuple
+
+OVERRIDABLE = ("seed", "model", "loss", "optimizer", "scheduler", "augment", "train", "retrain")
+
+
+class DropoutParams(Section):
+    """Dropout probabilities by place."""
+
+    encoder: Fraction
+    decoder: Fraction
+    projection: Fraction
+
+
+class ModelParams(Section):
+    """Architecture and encoder; names are checked where torch is imported, before data is read."""
+
+    arch: str
+    encoder: str
+    encoder_weights: str | None
+    output_stride: Literal[8, 16, 32]
+    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    decoder_channels: Positive
+    dropout: DropoutParams
+
+
+class LossParams(Section):
+    """A weight for each term, and the terms' own settings."""
+
+    ce: Weight
+    soft_ce: Weight
+    focal: Weight
+    dice: Weight
+    jaccard: Weight
+    tversky: Weight
+    label_smoothing: Fraction
+    focal_gamma: Weight
+    tversky_alpha: Weight
+    tversky_beta: Weight
+    average: Literal["present", "all"]
+
+    @model_validator(mode="after")
+    def _some_term(self) -> "LossParams":
+        if not any((self.ce, self.soft_ce, self.focal, self.dice, self.jaccard, self.tversky)):
+            raise ValueError("every term has weight 0; give at least one of ce, soft_ce, focal, dice, jaccard, tversky")
+        return self
+
+
+class OptimizerParams(Section):
+    """Optimiser and its rates."""
+
+    name: Literal["madgrad", "adamw", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    encoder_lr_factor: Annotated[float, Field(gt=0)]
+    weight_decay: Weight
+    decay_norms: bool
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+
+
+class SchedulerParams(Section):
+    """Learning rate over the updates."""
+
+    name: Literal["step", "cosine", "poly", "onecycle", "constant"]
+    warmup_updates: NonNegative
+    power: Annotated[float, Field(gt=0)]
+    step_epochs: Positive
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    start_factor: Annotated[float, Field(gt=0, le=1)]
+    final_factor: Fraction
+    peak_at: Annotated[float, Field(gt=0, lt=1)]
+
+
+class AugmentParams(Section):
+    """Albumentations by name with their arguments."""
+
+    train: Transforms
+    pseudo: Transforms
+
+
+class TrainParams(Section):
+    """The training loop."""
+
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]  # batch normalisation needs two images
+    accumulate: Positive
+    validate_every: Positive
+    patience: NonNegative
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    precision: Literal["fp32", "bf16", "fp16"]
+    clip_norm: Weight
+    on_nonfinite: Literal["stop", "skip"]
+    compile: bool
+    deterministic: bool
+    devices: Positive
+    threads: Positive
+    workers: NonNegative
+    save_seconds: NonNegative
+
+
+class RetrainParams(Section):
+    """Training on the augmented set."""
+
+    init: Literal["scratch", "baseline"]
+    epochs: Positive
+    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    pseudo_weight: Weight
+
+
+class MemberParams(Section):
+    """The sections that one member trains with: the shared ones with its overrides applied."""
+
+    seed: NonNegative
+    model: ModelParams
+    loss: LossParams
+    optimizer: OptimizerParams
+    scheduler: SchedulerParams
+    augment: AugmentParams
+    train: TrainParams
+    retrain: RetrainParams
+
+
+def merge(base: Mapping, override: Mapping) -> dict:
+    """`override` laid over `base`, mapping by mapping; lists and values are replaced whole."""
+    merged = dict(base)
+    for key, value in override.items():
+        both_maps = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both_maps else value
+    return merged
