@@ -70,7 +70,7 @@ MISTAKES = {
     ),
     "an impossible value": (
         {"arms": ARMS | {"a": {"optimizer": {"name": "madgrd"}}}},
-        "arms.a: optimizer.name: found 'madgrd'; allowed: madgrad, adamw; did you mean madgrad?",
+        "arms.a: optimizer.name: found 'madgrd'; allowed: madgrad, adamw, sgd; did you mean madgrad?",
     ),
     "an unknown section": (
         {"arms": ARMS | {"a": {"los": {"dice": 0.25}}}},
