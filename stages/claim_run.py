@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 
 from segpipe.claims.plan import load_plan
-from segpipe.claims.results import code_digest
 from segpipe.claims.run import check_arms, run_arm
 from segpipe.claims.wiring import RUN_CODE
+from segpipe.sources import code_deps, code_digest
 from segpipe.stage import check_tree, run_stage
-from segpipe.wire import code_deps
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.progress import first_process
 from segpipe.stage import open_stage, run_stage, write_json
-from segpipe.training.member import Job, check_members, train_member
+from segpipe.training.job import Job
+from segpipe.training.member import check_members, train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run, make_listeners
 
 
@@ -39,7 +41,8 @@ def main() -> None:
     run = describe_run(job.round, arguments.member, job.fold, member.model_dump(mode="json"), job.prepared.classes)
     with Tracker(make_listeners(params.tracking), run) as tracker:
         miou = train_member(job, arguments.plots, tracker)
-    write_json(arguments.metrics, {"miou": miou})
+    if first_process():
+        write_json(arguments.metrics, {"miou": miou})
 
 
 if __name__ == "__main__":

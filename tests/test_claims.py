@@ -10,9 +10,10 @@ from test_claims_plan import ARMS, CLAIM, write_claims
 
 from segpipe.claims.page import claims_page
 from segpipe.claims.plan import load_plan
-from segpipe.claims.results import Result, code_digest, read_result, write_result
+from segpipe.claims.results import Result, read_result, write_result
 from segpipe.claims.verdicts import draw_verdicts
 from segpipe.claims.wiring import PAGE, PIPELINE, VERDICTS, expected_pipeline, result_file, wire_claims
+from segpipe.sources import code_digest
 from segpipe.stage import read_json
 
 ROOT = Path(__file__).resolve().parent.parent

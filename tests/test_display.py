@@ -28,10 +28,10 @@ def run(stream, *, epochs=4, updates=10, every=2, update_seconds=1.0, scoring_se
         for epoch in range(1, epochs + 1):
             display.start_epoch(epoch)
             loss_sum.value = 0.0
-            for _ in range(updates):
+            for update in range(updates):
                 clock.now += update_seconds
                 loss_sum.value += 0.5
-                display.after_update(16, loss_sum)
+                display.after_update(16, loss_sum, update + 1)
             scored = epoch % every == 0
             if scored:
                 with display.scoring():
@@ -93,5 +93,5 @@ def test_a_run_that_goes_on_from_a_later_epoch_counts_only_what_is_left():
         display.start_epoch(3)
         for _ in range(10):
             clock.now += 1
-            display.after_update(16, LossSum())
+            display.after_update(16, LossSum(), 1)
     assert stream.getvalue().splitlines()[0] == "train 75%: epoch 3/4, loss 0.000, 16 images/s, 0:10 left"

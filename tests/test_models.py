@@ -20,7 +20,8 @@ from segpipe.models.checkpoint import (
     write_card,
 )
 from segpipe.params import ModelParams, OptimizerParams, SchedulerParams, load_params
-from segpipe.training.optim import build_optimizer, build_scheduler, lr_factor
+from segpipe.training.optim import build_optimizer
+from segpipe.training.schedule import lr_factor
 
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
 ENCODER = "test_resnet"  # timm's own for tests: 0.5 M weights

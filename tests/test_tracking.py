@@ -22,7 +22,8 @@ from segpipe.data.sample.write import write_sample
 from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import TrackingParams, load_params
 from segpipe.recipe import apply_recipe
-from segpipe.training.member import Job, train_member
+from segpipe.training.job import Job
+from segpipe.training.member import train_member
 from segpipe.training.tracking import wandb_run
 from segpipe.training.tracking.dvclive_curves import DvcliveCurves
 from segpipe.training.tracking.listener import Example, Run

@@ -68,8 +68,8 @@ def overlap_loss(overlap: Overlap, alpha: float, beta: float, average: str) -> T
     loss = 1 - intersection / denominator.clamp_min(torch.finfo(denominator.dtype).eps)
     present = actual > 0
     if average == "present":
-        return (loss * present).sum() / present.sum()
-    return torch.where(present, loss, predicted / pixels).mean()
+        return (loss * present).sum() / present.sum().clamp_min(1)
+    return torch.where(present, loss, predicted / pixels.clamp_min(1)).mean()
 
 
 class SegmentationLoss(nn.Module):
@@ -130,8 +130,6 @@ class SegmentationLoss(nn.Module):
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         valid = targets != IGNORE_INDEX
-        if not valid.any():  # a mean over no pixel would be NaN; pseudo-labels do reach this
-            return dict.fromkeys(self.weights, (logits * 0).sum())
         log_probs = logits.log_softmax(dim=1)
         terms: dict[str, Tensor] = {}
         if any(name in self.weights for name in PIXEL_TERMS):
@@ -147,7 +145,8 @@ class SegmentationLoss(nn.Module):
         """Terms that are a mean over valid pixels, from (N, C, H, W) log-probabilities."""
         # reduction="none" is 0 at ignored pixels and, unlike torch's own mean, is not summed by atomics on CUDA
         nll = F.nll_loss(log_probs, targets, ignore_index=IGNORE_INDEX, reduction="none")
-        count = valid.sum()
+        # pseudo labels can leave no valid pixel: 0 / 1, as asking for it in Python would wait for the device
+        count = valid.sum().clamp_min(1)
         terms = {}
         if "ce" in self.weights:
             terms["ce"] = nll.sum() / count
@@ -160,10 +159,20 @@ class SegmentationLoss(nn.Module):
             terms["focal"] = (wrongness**self.focal_gamma * nll).sum() / count
         return terms
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The terms with a weight above 0, in the order of `with_terms`."""
+        return tuple(self.weights)
+
+    def with_terms(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(1 + T,): the weighted sum, then each of the T terms without its weight; shapes as in `terms`."""
+        terms = self.terms(logits, targets)
+        total = torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum()
+        return torch.stack([total, *(terms[name] for name in self.weights)])
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Weighted sum of the terms, a scalar; shapes as in `terms`."""
-        terms = self.terms(logits, targets)
-        return torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum()
+        return self.with_terms(logits, targets)[0]
 
 
 def build_loss(params: LossParams) -> SegmentationLoss:

@@ -4,6 +4,7 @@ Either form says the same: what is done, how fast, how much longer. Both go to s
 on as it is: a terminal stays one, a file gets lines that can be read and searched.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,14 @@ SHORT_SECONDS = 3.0  # work that is done sooner leaves no line
 Item = TypeVar("Item")
 
 
+def first_process() -> bool:
+    """Whether this is the first of the processes that share a training: only it speaks and writes files.
+
+    Known from the environment that torchrun, or Fabric where it starts them itself, gives to each.
+    """
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+
+
 def track(items: Sequence[Item], label: str, unit: str) -> Iterator[Item]:
     """`items` in turn, showing how many the caller's loop is done with; `unit` is a plural, such as images."""
     with Progress(len(items), label, unit) as progress:
@@ -29,6 +38,8 @@ def track(items: Sequence[Item], label: str, unit: str) -> Iterator[Item]:
 
 def say(line: str, stream: TextIO | None = None) -> None:
     """Print a line at once, on standard output if not told otherwise; above the bar where one is drawn."""
+    if not first_process():
+        return
     stream = stream or sys.stdout
     tqdm.write(line, file=stream)
     stream.flush()
@@ -87,6 +98,8 @@ class Progress:
             say(line, self._stream)
 
     def _show(self) -> None:
+        if not first_process():
+            return
         if not self.on_terminal:
             say(f"{self.label} {self.done / max(self.total, 1):.0%}: {self._status()}", self._stream)
             return

@@ -4,9 +4,7 @@ The file is text, one line an image, and stands in git: a verdict can be drawn a
 training the others once more.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +69,3 @@ def read_result(path: Path) -> Result:
 def _sparse(confusion: np.ndarray) -> list[int]:
     actual, predicted = np.nonzero(confusion)
     return np.stack([actual, predicted, confusion[actual, predicted]], axis=1).ravel().tolist()
-
-
-def code_digest(files: Iterable[str | Path]) -> str:
-    """Of the files' names and contents, 12 hexadecimal digits, whatever their order."""
-    digest = hashlib.sha256()
-    for path in sorted(map(Path, files)):
-        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]

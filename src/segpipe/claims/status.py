@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from segpipe.claims.plan import FOLDER, Plan
-from segpipe.claims.results import code_digest, read_result
+from segpipe.claims.results import read_result
 from segpipe.claims.wiring import PIPELINE, RUN_CODE, VERDICTS, result_file
+from segpipe.sources import code_deps, code_digest
 from segpipe.stage import read_json
-from segpipe.wire import code_deps
 
 
 def claims_status(plan: Plan) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from segpipe.claims.plan import FOLDER, Plan
-from segpipe.wire import code_deps
+from segpipe.sources import code_deps
 
 PIPELINE = FOLDER / "dvc.yaml"
 DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embedded sample, drawn for claims

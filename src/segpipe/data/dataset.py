@@ -1,6 +1,7 @@
 """Training batches: prepared images with their targets, augmented by seed, in an order that the seed fixes."""
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,41 +52,74 @@ class SegmentationDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
 
 
-class EpochBatches(Sampler[list[tuple[int, int, int]]]):
-    """Keys of whole batches: `per_batch` samples of each part in turn, each part in its own seeded order.
+Key = tuple[int, int, int]  # epoch, part, position
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """Keys of the batches of an epoch's updates: `per_batch` samples of each part, each part in its own seeded order.
 
     The first part sets the length of an epoch: what does not fill a batch is left out of that epoch, other images
     each time; fewer images than a batch are repeated to fill one. Further parts start anew when used up.
+
+    An update's batch comes in `pieces` of equal size, of which rank `rank` of `world_size` yields its own: the images
+    of an update are the same, however many ranks share them. Raises ValueError where they cannot be shared evenly.
     """
 
-    def __init__(self, parts: Sequence[Part], seed: int) -> None:
+    def __init__(
+        self, parts: Sequence[Part], seed: int, *, pieces: int = 1, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.sizes = [(len(part.samples), part.per_batch) for part in parts]
+        for number, (_, per_batch) in enumerate(self.sizes):
+            if per_batch % pieces:
+                key = "train.batch_size x retrain.ratio" if number else "train.batch_size"
+                raise ValueError(
+                    f"params.yaml: {key}: found {per_batch} images, which cannot be split evenly into the {pieces} "
+                    "parts of train.devices x nodes x train.accumulate"
+                )
         length, per_batch = self.sizes[0]
-        self.num_batches = max(length // per_batch, 1)
+        self.updates = max(length // per_batch, 1)
+        self.pieces, self.mine = pieces, range(rank, pieces, world_size)
         self.seed, self.epoch = seed, 0
+        self.start = 0  # the epoch's updates that were made before
 
     def __len__(self) -> int:
-        return self.num_batches
+        return (self.updates - self.start) * len(self.mine)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        orders = [self._order(part, length, per_batch) for part, (length, per_batch) in enumerate(self.sizes)]
-        for batch in range(self.num_batches):
-            yield [
-                (self.epoch, part, int(position))
-                for part, (_, per_batch) in enumerate(self.sizes)
-                for position in orders[part][batch * per_batch : (batch + 1) * per_batch]
-            ]
+    def __iter__(self) -> Iterator[list[Key]]:
+        orders = self._orders()
+        for update in range(self.start, self.updates):
+            keys = [self._keys(orders, part, update) for part in range(len(self.sizes))]
+            for piece in self.mine:
+                yield [key for of_part in keys for key in _cut(of_part, piece, self.pieces)]
+
+    def update_keys(self, update: int) -> list[Key]:
+        """All keys of one update of the epoch, of every rank and piece."""
+        orders = self._orders()
+        return [key for part in range(len(self.sizes)) for key in self._keys(orders, part, update)]
+
+    def _orders(self) -> list[np.ndarray]:
+        return [self._order(part, length, per_batch) for part, (length, per_batch) in enumerate(self.sizes)]
+
+    def _keys(self, orders: list[np.ndarray], part: int, update: int) -> list[Key]:
+        per_batch = self.sizes[part][1]
+        positions = orders[part][update * per_batch : (update + 1) * per_batch]
+        return [(self.epoch, part, int(position)) for position in positions]
 
     def _order(self, part: int, length: int, per_batch: int) -> np.ndarray:
         generator = np.random.default_rng([self.seed, self.epoch, part])
-        rounds = math.ceil(self.num_batches * per_batch / length)
+        rounds = math.ceil(self.updates * per_batch / length)
         return np.concatenate([generator.permutation(length) for _ in range(rounds)])
+
+
+def _cut(keys: list[Key], piece: int, pieces: int) -> list[Key]:
+    size = len(keys) // pieces
+    return keys[piece * size : (piece + 1) * size]
 
 
 def make_loader(parts: Sequence[Part], batches: EpochBatches, workers: int) -> DataLoader:
     """A loader of (images (N, 3, H, W) uint8, targets (N, H, W) uint8), the parts' samples in order.
 
-    Set `batches.epoch` before each pass. What it yields does not depend on `workers`.
+    Set `batches.epoch` (and `batches.start`) before each pass. What it yields does not depend on `workers`.
     """
     return DataLoader(
         SegmentationDataset(parts),
@@ -93,12 +127,16 @@ def make_loader(parts: Sequence[Part], batches: EpochBatches, workers: int) -> D
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_quiet_worker if workers else None,
+        persistent_workers=workers > 0,
+        # each pass draws a seed, which nothing here uses: from torch's own generator it would change what dropout draws
+        generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
 
 
 def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)  # a worker is one core's work; OpenCV would start a pool in each
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the trainer ends its workers when it is ready
 
 
 def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:

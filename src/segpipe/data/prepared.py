@@ -4,6 +4,7 @@ Opened for one fold (`fold=0`) it is the view of training and tuning: the target
 cannot be read. Only the stages that decide and report open it with `judge=True`.
 """
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +81,15 @@ class Prepared:
     def pool(self) -> tuple[int, ...]:
         """The images to pseudo-label: the unlabelled ones, or the test images where none are given."""
         return self.sets["unlabeled"]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that is stored here, in hexadecimal digits; reads the tables, not the images."""
+        digest = hashlib.sha256()
+        for name in ("table", "classes", "folds"):
+            digest.update((self.path / f"{name}.json").read_bytes())
+        for store in (self.images, self._targets, self._native_targets):
+            digest.update(store.digest.encode())
+        return digest.hexdigest()
 
     def _labeled(self, index: int) -> int:
         if index in self._closed:

@@ -24,7 +24,7 @@ def peak_memory(trainee: Trainee, segmenter: torch.nn.Module, batch: Any) -> tup
     rate = trainee.rate([batch] * 2, 1, 1)
     peak = torch.cuda.max_memory_allocated() if on_gpu else process_memory("VmHWM")
     gradients = tensor_bytes(p.grad for p in segmenter.parameters() if p.grad is not None)
-    optimizer = state_bytes(trainee.bare_optimizer)
+    optimizer = state_bytes(trainee.learner.optimizer)
     activations = max(peak - process - weights - gradients - optimizer, 0)
     return Memory(weights, gradients, optimizer, activations, process, peak), rate
 

@@ -2,17 +2,14 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from segpipe.losses import build_loss
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import MemberParams
 from segpipe.training.engine import start_engine
-from segpipe.training.loop import train_one_epoch
-from segpipe.training.optim import build_optimizer, build_scheduler
+from segpipe.training.learner import Learner
 
 
 class Clocked:
@@ -35,28 +32,27 @@ class Clocked:
 
 
 class Trainee:
-    """A member in one precision, set up as `training.loop.fit` does it."""
+    """A member in one precision, set up as `training.member` does it."""
 
     def __init__(self, segmenter: Segmenter, params: MemberParams, precision: str) -> None:
         self.params = params
-        self.fabric = start_engine(params.train.model_copy(update={"precision": precision}), params.seed)
-        self.loss_fn, self.bare_optimizer = build_loss(params.loss), build_optimizer(segmenter, params.optimizer)
-        self.model, self.optimizer = self.fabric.setup(segmenter, self.bare_optimizer)
-        self.scheduler = build_scheduler(self.optimizer, params.scheduler, 1, params.train.epochs)
+        # what is measured is one device and whole batches, whatever the parameters ask for
+        train = params.train.model_copy(update={"precision": precision, "devices": 1, "accumulate": 1})
+        self.fabric = start_engine(train, params.seed)
+        self.learner = Learner(
+            self.fabric,
+            segmenter,
+            params.model_copy(update={"train": train}),
+            updates_per_epoch=1,
+            epochs=2**31,  # so that no pass comes to the schedule's end
+            num_labeled=params.train.batch_size,
+            pseudo_weight=0.0,
+        )
 
     def rate(self, batches: Iterable[Any], updates: int, skip: int) -> float:
         """Images per second of `updates` updates that follow `skip` uncounted ones, as the training loop makes them."""
         clocked = Clocked(batches, updates + skip, skip)
-        train_one_epoch(
-            self.fabric,
-            self.model,
-            cast(DataLoader, clocked),  # the loop takes batches and their number from it, nothing else
-            self.loss_fn,
-            self.optimizer,
-            self.scheduler,
-            num_labeled=self.params.train.batch_size,
-            pseudo_weight=0.0,
-            clip_norm=self.params.train.clip_norm,
-            after_update=lambda num_images, loss_sum: None,  # nothing is displayed
-        )
+        for batch in clocked:
+            self.learner.update([batch])
+        self.learner.loss_sum.item()  # waits for the device
         return updates * self.params.train.batch_size / (time.perf_counter() - clocked.started)

@@ -33,8 +33,8 @@ from segpipe.doctor.trainee import Clocked, Trainee
 from segpipe.models.build import architecture
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, new_segmenter
 from segpipe.params import MemberParams, Params, load_params
-from segpipe.training.engine import PRECISIONS
-from segpipe.training.member import labeled_part
+from segpipe.training.engine import usable_precisions
+from segpipe.training.job import labeled_part
 
 SLOW = 3.0  # an update that takes this many times the seconds of a pass is measured once
 AHEAD = 3  # a loader this many times as fast as the model cannot be the limit
@@ -79,7 +79,7 @@ def measure(params: Params, name: str, seconds: float, passes: int, scratch: Pat
     trainees: dict[str, Trainee] = {ours: Trainee(segmenter, member, ours)}
     batch = trainees[ours].fabric.to_device(batch)
     memory, rate = peak_memory(trainees[ours], segmenter, batch)
-    for precision in PRECISIONS.keys() - {ours}:
+    for precision in [name for name in ("fp32", "bf16") if name in usable_precisions() and name != ours]:
         say(f"{precision}: first updates")
         fresh = new_segmenter(description).to(memory_format=torch.channels_last)
         trainees[precision] = Trainee(fresh, member, precision)

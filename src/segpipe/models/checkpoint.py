@@ -6,6 +6,7 @@ transform that training, validation, teaching and prediction share. Nothing is u
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class ModelCard:
     lineage: Lineage
     parents: list[str]  # folders of the models and label sets it came from
     chosen_epoch: int  # counted from 1
+    chosen_weights: Literal["raw", "ema"]  # as trained, or their moving average
     libraries: Libraries  # those that trained it
 
     def to_json(self) -> dict:

@@ -37,7 +37,7 @@ class TrainingDisplay:
         self._miou: float | None = None
         self._updates_done, self._images_done = 0, 0  # since this process began
         self._scorings_done, self._scoring_seconds = 0, 0.0
-        self._loss_sum = torch.zeros(())
+        self._loss_sum, self._losses = torch.zeros(()), 0
 
     def __enter__(self) -> Self:
         self._started = self._clock()
@@ -49,17 +49,17 @@ class TrainingDisplay:
     ) -> None:
         self._progress.__exit__(kind, error, trace)
 
-    def start_epoch(self, epoch: int) -> None:
-        """`epoch` counts from 1."""
+    def start_epoch(self, epoch: int, done: int = 0) -> None:
+        """`epoch` counts from 1; `done` of its updates were made before this process began."""
         self._epoch, self._epoch_updates, self._epoch_images = epoch, 0, 0
         self._epoch_started = self._clock()
-        self._progress.done = (epoch - 1) * self._updates
+        self._progress.done = (epoch - 1) * self._updates + done
 
-    def after_update(self, num_images: int, loss_sum: torch.Tensor) -> None:
-        """`loss_sum`, a scalar on the device, is the sum of this epoch's losses so far."""
+    def after_update(self, num_images: int, loss_sum: torch.Tensor, losses: int) -> None:
+        """`loss_sum`, a scalar on the device, is the sum of this epoch's `losses` losses so far."""
         self._updates_done, self._images_done = self._updates_done + 1, self._images_done + num_images
         self._epoch_updates, self._epoch_images = self._epoch_updates + 1, self._epoch_images + num_images
-        self._loss_sum = loss_sum
+        self._loss_sum, self._losses = loss_sum, losses
         self._progress.advance()
 
     @contextmanager
@@ -78,13 +78,15 @@ class TrainingDisplay:
         if scored:
             self._miou = row["tune_miou"]
             parts.append(f"mIoU {self._miou:.3f}")
-        parts.append(self._images_per_second())
-        if self._epoch < self._epochs:
+        if self._epoch_updates:  # none where the run went on from a state at the end of the epoch
+            parts.append(self._images_per_second())
+        if self._updates_done and self._epoch < self._epochs:
             parts.append(self._left())
         self._progress.note(f"epoch {self._epoch}/{self._epochs}: {', '.join(parts)}")
 
     def _status(self) -> str:
-        parts = [f"epoch {self._epoch}/{self._epochs}", f"loss {self._loss_sum.item() / self._epoch_updates:.3f}"]
+        loss = self._loss_sum.item() / max(self._losses, 1)
+        parts = [f"epoch {self._epoch}/{self._epochs}", f"loss {loss:.3f}"]
         if self._miou is not None:
             parts.append(f"mIoU {self._miou:.3f}")
         return ", ".join([*parts, self._images_per_second(), self._left()])

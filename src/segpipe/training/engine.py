@@ -1,19 +1,128 @@
-"""Lightning Fabric, set up in one place: device, precision, threads, seed."""
+"""Lightning Fabric, all of it in one place: devices, precision, ranks, determinism, threads.
 
+The loop is ours; what a swap of Fabric would change stands here.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from segpipe.params import TrainParams
+from segpipe.params import MemberParams, TrainParams
 
-PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+T = TypeVar("T")
+
+
+def check_engine(train: TrainParams, prefix: str = "train") -> list[str]:
+    """What of section `train` this machine or this launch cannot do, a line each with what would work."""
+    problems = []
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and train.devices > gpus:
+        problems.append(f"{prefix}.devices: found {train.devices}; this machine has {gpus}: give 1 to {gpus}")
+    launched = int(os.environ.get("LOCAL_WORLD_SIZE", train.devices))  # set by torchrun
+    if launched != train.devices:
+        problems.append(
+            f"{prefix}.devices: found {train.devices}, but torchrun started {launched} processes on this machine; "
+            "make both the same"
+        )
+    if train.precision not in usable_precisions():
+        device, usable = "this GPU" if gpus else "this CPU", " or ".join(usable_precisions())
+        problems.append(f"{prefix}.precision: found {train.precision}, which {device} cannot compute; give {usable}")
+    share = train.devices * _num_nodes() * train.accumulate
+    where = f"{share} parts ({prefix}.devices x nodes x {prefix}.accumulate)"
+    if train.batch_size % share:
+        nearest = max(train.batch_size // share, 2) * share
+        problems.append(
+            f"{prefix}.batch_size: found {train.batch_size}, which cannot be split evenly into {where}; "
+            f"{nearest} would do"
+        )
+    elif train.batch_size // share < 2:
+        problems.append(
+            f"{prefix}.batch_size: found {train.batch_size}, which leaves one image to each of {where}, and batch "
+            f"normalisation needs two; give at least {2 * share}"
+        )
+    return problems
+
+
+def usable_precisions() -> list[str]:
+    """Those that this machine's GPU, or CPU where it has none, can train in."""
+    if torch.cuda.is_available():
+        return ["fp32", *(["bf16"] if torch.cuda.is_bf16_supported(including_emulation=False) else []), "fp16"]
+    # what oneDNN's convolutions ask
+    return ["fp32", *(["bf16"] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])]
+
+
+def _num_nodes() -> int:
+    return int(os.environ.get("GROUP_WORLD_SIZE", 1))  # set by torchrun
 
 
 def start_engine(params: TrainParams, seed: int) -> Fabric:
-    """A Fabric on one device (its own default would take every GPU), with torch's threads and seed set.
+    """Fabric on `devices` GPUs, or as many CPU processes where there is none, with torch's threads and seed set.
 
-    The thread count is a parameter because sums over another number of threads round otherwise.
+    With more than one device this process starts the others, unless torchrun did. The thread count is a parameter
+    because sums over another number of threads round otherwise. Its own default would take every GPU.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    return Fabric(accelerator="auto", devices=1, precision=PRECISIONS[params.precision])
+    exact = params.deterministic or not torch.cuda.is_available()
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first handle is made
+    torch.use_deterministic_algorithms(exact, warn_only=True)
+    torch.backends.cudnn.benchmark = not exact  # tries algorithms and takes the fastest, another one another time
+    several = params.devices * _num_nodes() > 1
+    fabric = Fabric(
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=params.devices,
+        num_nodes=_num_nodes(),
+        strategy="ddp" if several else "auto",
+        precision=PRECISIONS[params.precision],
+    )
+    if several:
+        fabric.launch()
+    return fabric
+
+
+def split_batch(params: MemberParams, fabric: Fabric) -> int:
+    """In how many parts an update's batch is computed: by each rank, in each of its accumulated passes."""
+    return fabric.world_size * params.train.accumulate
+
+
+def share_of(items: Sequence[T], fabric: Fabric) -> Sequence[T]:
+    """This rank's items: all ranks together have each of them once."""
+    return items[fabric.global_rank :: fabric.world_size]
+
+
+def sum_over_ranks(array: np.ndarray, fabric: Fabric) -> np.ndarray:
+    """The sum of every rank's int64 `array`, exact, on every rank."""
+    if fabric.world_size == 1:
+        return array
+    total = fabric.all_reduce(fabric.to_device(torch.from_numpy(array)), reduce_op="sum")
+    return total.cpu().numpy()
+
+
+def mean_over_ranks(value: torch.Tensor, fabric: Fabric) -> torch.Tensor:
+    """The mean of every rank's `value`."""
+    return value if fabric.world_size == 1 else fabric.all_reduce(value, reduce_op="mean")
+
+
+def align_buffers(module: nn.Module, fabric: Fabric) -> None:
+    """Give every rank the buffers of the first: batch statistics differ, and only the first rank's are written."""
+    if fabric.world_size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
+def scaler_state(fabric: Fabric) -> dict[str, Any]:
+    """What fp16 keeps between updates; empty for other precisions."""
+    return fabric.strategy.precision.state_dict()
+
+
+def load_scaler_state(fabric: Fabric, state: dict[str, Any]) -> None:
+    """The inverse of `scaler_state`."""
+    if state:
+        fabric.strategy.precision.load_state_dict(state)

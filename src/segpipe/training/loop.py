@@ -1,166 +1,252 @@
-"""The training loop: one epoch, one evaluation, and the run that chooses the best epoch on tune images."""
+"""The training loop: epochs of updates, tune images that choose among their weights, and a state to go on from."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from segpipe.data.prepared import Prepared
-from segpipe.data.resize import resize_labels
-from segpipe.inference.predict import predict_probs
-from segpipe.inference.probs import to_scored_size
-from segpipe.losses import SegmentationLoss
-from segpipe.metrics.confusion import confusion_matrix, pooled_miou
-from segpipe.models.checkpoint import Segmenter, save_weights
-from segpipe.params import MemberParams
+from segpipe.data.dataset import EpochBatches
+from segpipe.metrics.confusion import pooled_miou
+from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, save_weights
+from segpipe.progress import first_process, say
 from segpipe.tables import write_history
 from segpipe.training.display import TrainingDisplay
-from segpipe.training.optim import build_optimizer, build_scheduler
-from segpipe.training.tracking.listener import Example, Row
+from segpipe.training.evaluate import Tune, evaluate
+from segpipe.training.interrupt import Interruption
+from segpipe.training.learner import Learner, NotFinite
+from segpipe.training.state import State
+from segpipe.training.tracking.listener import Row
 from segpipe.training.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
-class Tune:
-    """Held-out images that choose the epoch, and the size at which they are scored."""
+class Best:
+    """The weights that are kept: those after `epoch` (from 1), as trained or averaged."""
 
-    prepared: Prepared
-    indices: Sequence[int]
-    scored_size: tuple[int, int] | None
+    epoch: int
+    weights: Literal["raw", "ema"]
+    miou: float  # pooled, on tune images; NaN where there are none
+
+    @property
+    def file(self) -> str:
+        """Its name in the state's folder."""
+        return f"best-{self.epoch}-{self.weights}.safetensors"
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome of a run: one row an epoch, the chosen epoch (from 1), its confusion matrix of each tune image."""
+    """The outcome of a run: one row an epoch, what is kept, and its confusion matrix of each tune image, (N, C, C)."""
 
     history: list[Row]
-    best_epoch: int
+    best: Best
     confusions: np.ndarray
 
 
-def train_one_epoch(
-    fabric: Fabric,
-    model: torch.nn.Module,
-    loader: DataLoader,
-    loss_fn: SegmentationLoss,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    *,
-    num_labeled: int,
-    pseudo_weight: float,
-    clip_norm: float,
-    after_update: Callable[[int, torch.Tensor], None],
-) -> float:
-    """Fit `model` on one pass over `loader`; return the mean loss of the updates.
+@dataclass(frozen=True)
+class Around:
+    """What a run tells, asks and leaves behind beside its weights."""
 
-    The first `num_labeled` images of a batch carry true labels; the loss of the others counts `pseudo_weight`.
-    `after_update` is told the number of images and the sum of the losses so far, a scalar on the device.
+    state: State
+    interruption: Interruption
+    tracker: Tracker
+    history_file: Path
+    names: Callable[[list[tuple[int, int, int]]], list[str]]  # file names of keys of `EpochBatches`
+
+
+class Training:
+    """A run of `epochs` epochs, from its state where there is one.
+
+    Keeps in the state's folder the best weights on tune images (the first of equals) and those at a third, two thirds
+    and the end of training; rewrites the history after each epoch, so that `dvc plots show` draws curves while it runs.
     """
-    model.train()
-    loss_sum = torch.zeros((), device=fabric.device)  # not read after each update: reading it waits for the device
-    for images, targets in loader:
-        images, targets = fabric.to_device((images, targets))
-        logits, targets = model(images), targets.long()
-        loss = loss_fn(logits[:num_labeled], targets[:num_labeled])
-        if len(images) > num_labeled:
-            loss = loss + pseudo_weight * loss_fn(logits[num_labeled:], targets[num_labeled:])
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        if clip_norm:
-            fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        scheduler.step()  # the schedule is counted in updates, not epochs
-        loss_sum += loss.detach()
-        after_update(len(images), loss_sum)
-    return loss_sum.item() / len(loader)
 
+    def __init__(
+        self, learner: Learner, loader: DataLoader, batches: EpochBatches, tune: Tune, epochs: int, around: Around
+    ) -> None:
+        self.learner, self.loader, self.batches, self.tune, self.epochs = learner, loader, batches, tune, epochs
+        self.around, self.state, self.train = around, around.state, learner.params.train
+        self.epoch, self.finished, self.history = 1, False, list[Row]()
+        self.best, self.confusions = Best(0, "raw", -math.inf), np.empty(0)
+        at = (max(epochs // 3, 1), max(2 * epochs // 3, 1), epochs)
+        self.snapshots = dict(zip(STAGES_OF_TRAINING, at, strict=True))
+        self.saved_at = time.monotonic()
 
-def evaluate(segmenter: Segmenter, tune: Tune, show: int = 0) -> tuple[np.ndarray, list[Example]]:
-    """(N, C, C) int64, the confusion matrix of every tune image at the scored size; and `show` of them to look at.
+    def run(self) -> Fitted:
+        """Train; raises ValueError where training cannot go on, SystemExit where it was asked to stop."""
+        self._resume()
+        left = [epoch for epoch in range(self.epoch, self.epochs + 1) if self._is_scored(epoch)]
+        with TrainingDisplay(self.epochs, self.batches.updates, len(left), len(self.tune.indices)) as display:
+            while not self.finished and self.epoch <= self.epochs and not self._out_of_patience():
+                self._train_epoch(display)
+                lr = self.learner.lr_at((self.epoch - 1) * self.batches.updates)
+                row = {"epoch": self.epoch, "lr": lr, "train_loss": self._mean_loss(), "tune_miou": math.nan}
+                scored = self._is_scored(self.epoch)
+                if scored:
+                    with display.scoring():
+                        row |= self._score()
+                self._end_epoch(row)
+                display.end_epoch(row, scored=scored)
+        return self._finish()
 
-    Those are the same images each time, spread over the list, at the networks' size.
-    """
-    prepared, confusions, examples = tune.prepared, [], []
-    count = min(show, len(tune.indices))
-    shown = {tune.indices[place * len(tune.indices) // count] for place in range(count)}
-    for index, probs, _ in predict_probs([segmenter], prepared.images, tune.indices, flips=False, label="tune"):
-        entry = prepared.entries[index]
-        preds = to_scored_size(probs, (entry.height, entry.width), tune.scored_size).argmax(-1).astype(np.uint8)
-        target = resize_labels(prepared.native_target(index), tune.scored_size)
-        confusions.append(confusion_matrix(preds, target, prepared.classes.num_classes))
-        if index in shown:
-            image = prepared.images[index]
-            sized = [resize_labels(labels, image.shape[:2]) for labels in (preds, target)]
-            examples.append(Example(entry.file_name, image, *sized))
-    return np.stack(confusions), examples
+    def _train_epoch(self, display: TrainingDisplay) -> None:
+        done = self.learner.updates - (self.epoch - 1) * self.batches.updates
+        self.batches.epoch, self.batches.start = self.epoch, done
+        if done == 0:
+            self.learner.start_epoch()
+        display.start_epoch(self.epoch, done)
+        loaded = self._loaded()
+        for _ in range(done, self.batches.updates):
+            update = list(islice(loaded, self.train.accumulate))
+            try:
+                self.learner.update(update)
+            except NotFinite as error:
+                self._stop_on(error)
+            images = sum(len(images) for images, _ in update) * self.learner.fabric.world_size
+            display.after_update(images, self.learner.loss_sum, self.learner.losses)
+            self._between_updates()
 
+    def _loaded(self) -> Iterator[Any]:
+        try:
+            yield from self.loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self._save()
+            raise ValueError(
+                f"a loader process died ({str(error).splitlines()[0]}), often for lack of memory, or of shared memory "
+                "in a container (--shm-size). Lower train.workers, which changes no result, and run the same command "
+                f"again: training goes on after update {self.learner.updates}"
+            ) from error
 
-def fit(
-    fabric: Fabric,
-    segmenter: Segmenter,
-    loader: DataLoader,
-    loss_fn: SegmentationLoss,
-    tune: Tune,
-    params: MemberParams,
-    *,
-    epochs: int,
-    pseudo_weight: float,
-    out: Path,
-    history_file: Path,
-    tracker: Tracker,
-) -> Fitted:
-    """Train for `epochs`, score tune images now and then, and keep the weights of the best epoch in `out`.
-
-    Writes `model` (best pooled mIoU on tune; the first of equals), `third`, `two_thirds` and `last` as safetensors, and
-    `history_file` anew after each epoch, so that `dvc plots show` draws curves while training runs.
-    """
-    optimizer = build_optimizer(segmenter, params.optimizer)
-    model, optimizer = fabric.setup(segmenter, optimizer)
-    loader = fabric.setup_dataloaders(loader, move_to_device=False, use_distributed_sampler=False)
-    scheduler = build_scheduler(optimizer, params.scheduler, len(loader), len(loader) * epochs)
-    snapshots = {"third": max(epochs // 3, 1), "two_thirds": max(2 * epochs // 3, 1), "last": epochs}
-    history: list[Row] = []
-    best_miou, best_epoch, best_confusions = 0.0, 0, np.empty(0)
-    scored = [epoch for epoch in range(1, epochs + 1) if epoch % params.train.validate_every == 0 or epoch == epochs]
-    with TrainingDisplay(epochs, len(loader), len(scored), len(tune.indices)) as display:
-        for epoch in range(1, epochs + 1):
-            lr, miou = scheduler.get_last_lr()[0], float("nan")
-            loader.batch_sampler.epoch = epoch
-            display.start_epoch(epoch)
-            loss = train_one_epoch(
-                fabric,
-                model,
-                loader,
-                loss_fn,
-                optimizer,
-                scheduler,
-                num_labeled=params.train.batch_size,
-                pseudo_weight=pseudo_weight,
-                clip_norm=params.train.clip_norm,
-                after_update=display.after_update,
+    def _between_updates(self) -> None:
+        """Save when it is time; stop when asked to. Also called between scored images."""
+        if reason := self.around.interruption.reason:
+            self._save()
+            raise SystemExit(
+                f"{reason}; saved after update {self.learner.updates} of {self.learner.total_updates}: "
+                "the same command goes on from there"
             )
-            if not math.isfinite(loss):
-                raise ValueError(f"training diverged in epoch {epoch}: its mean loss is {loss}; lower optimizer.lr")
-            if epoch in scored:
-                with display.scoring():
-                    confusions, examples = evaluate(segmenter, tune, tracker.images)
-                miou = pooled_miou(confusions)
-                if best_epoch == 0 or miou > best_miou:
-                    best_miou, best_epoch, best_confusions = miou, epoch, confusions
-                    save_weights(segmenter, out / "model.safetensors")
-                tracker.show(epoch, examples)
-            for name, last_epoch in snapshots.items():
-                if epoch == last_epoch:
-                    save_weights(segmenter, out / f"{name}.safetensors")
-            history.append({"epoch": epoch, "lr": lr, "train_loss": loss, "tune_miou": miou})
-            write_history(history, history_file)
-            tracker.log(history[-1])
-            display.end_epoch(history[-1], scored=epoch in scored)
-    return Fitted(history, best_epoch, best_confusions)
+        if time.monotonic() - self.saved_at >= self.train.save_seconds:
+            self._save()
+
+    def _score(self) -> Row:
+        """Score this epoch's weights, and their average where there is one; keep the best so far."""
+        self.learner.align()
+        candidates: dict[Literal["raw", "ema"], Segmenter] = {"raw": self.learner.segmenter}
+        if self.learner.averaged is not None:
+            candidates["ema"] = self.learner.averaged
+        scores, shown = {}, []
+        for weights, segmenter in candidates.items():
+            confusions, examples = evaluate(
+                segmenter,
+                self.tune,
+                self.learner.fabric,
+                show=self.around.tracker.images,
+                after_image=self._between_updates,
+            )
+            scores[weights] = pooled_miou(confusions)
+            shown = shown or examples
+            if self.best.epoch == 0 or scores[weights] > self.best.miou:
+                self._keep(Best(self.epoch, weights, scores[weights]), segmenter, confusions)
+        self.around.tracker.show(self.epoch, shown)
+        row = {"tune_miou": max(scores.values())}
+        return row | ({f"tune_miou_{name}": score for name, score in scores.items()} if len(scores) > 1 else {})
+
+    def _keep(self, best: Best, segmenter: Segmenter, confusions: np.ndarray) -> None:
+        self.best, self.confusions = best, confusions
+        self.state.write(best.file, lambda path: save_weights(segmenter, path))
+
+    def _end_epoch(self, row: Row) -> None:
+        self.history.append(row)
+        if first_process():
+            write_history(self.history, self.around.history_file)
+        self.around.tracker.log(row)
+        for name, at in self.snapshots.items():
+            if self.epoch == at or (self._out_of_patience() and self.epoch < at):  # the end came sooner
+                self.state.write(f"{name}.safetensors", lambda path: save_weights(self.learner.segmenter, path))
+        if not self.tune.indices and self.epoch == self.epochs:
+            self._keep(Best(self.epoch, "raw", math.nan), self.learner.segmenter, np.empty(0))
+        self.epoch += 1
+
+    def _is_scored(self, epoch: int) -> bool:
+        return bool(self.tune.indices) and (epoch % self.train.validate_every == 0 or epoch == self.epochs)
+
+    def _out_of_patience(self) -> bool:
+        since = [row for row in self.history if row["epoch"] > self.best.epoch and math.isfinite(row["tune_miou"])]
+        return 0 < self.train.patience <= len(since)
+
+    def _mean_loss(self) -> float:
+        self._settle()
+        loss = self.learner.mean_loss()
+        if self.learner.skipped:
+            say(f"train: {self.learner.skipped} updates were not finite and skipped so far")
+        if math.isnan(loss):
+            raise ValueError(f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr")
+        return loss
+
+    def _settle(self) -> None:
+        try:
+            self.learner.settle()
+        except NotFinite as error:
+            self._stop_on(error)
+
+    def _stop_on(self, error: NotFinite) -> NoReturn:
+        if self.learner.looks_first:
+            self._write_state()  # the weights are those before this update
+        update = error.update - (self.epoch - 1) * self.batches.updates
+        images = ", ".join(self.around.names(self.batches.update_keys(update)))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in error.values.items())
+        raise ValueError(
+            f"update {error.update + 1} (epoch {self.epoch}) is not finite: {values}. Its images: {images}. Lower "
+            "optimizer.lr, or set train.on_nonfinite: skip. The last good state stays in "
+            f"{self.state.folder}"
+        ) from error
+
+    def _save(self) -> None:
+        self._settle()
+        self._write_state()
+
+    def _write_state(self) -> None:
+        learner = self.learner.state_dict() if first_process() else {}
+        self.state.save({"epoch": self.epoch, "finished": False, "learner": learner} | self._said())
+        self.saved_at = time.monotonic()
+        self._remove_old_weights()
+
+    def _remove_old_weights(self) -> None:
+        """Only after a save: until then what was saved before names them."""
+        self.state.remove_weights(but={self.best.file, *(f"{name}.safetensors" for name in self.snapshots)})
+
+    def _said(self) -> dict[str, Any]:
+        confusions = torch.from_numpy(self.confusions)
+        return {"history": self.history, "best": asdict(self.best), "confusions": confusions}
+
+    def _resume(self) -> None:
+        saved = self.state.load()
+        if saved is None:
+            return
+        self.history, self.best = saved["history"], Best(**saved["best"])
+        self.confusions = saved["confusions"].numpy()
+        if saved["finished"]:
+            self.finished = True
+            say("train: this run was finished before; its weights are taken as they are")
+        else:
+            self.epoch = saved["epoch"]
+            self.learner.load_state_dict(saved["learner"])
+            say(f"train: going on after update {self.learner.updates} of {self.learner.total_updates}")
+        if first_process() and self.history:
+            write_history(self.history, self.around.history_file)
+        for row in self.history:
+            self.around.tracker.log(row)
+
+    def _finish(self) -> Fitted:
+        if not self.finished:
+            self.state.finish({"epoch": self.epoch, "finished": True} | self._said())
+            self._remove_old_weights()
+        return Fitted(self.history, self.best, self.confusions)

@@ -1,24 +1,18 @@
 """One member of one fold, from prepared data to a finished model folder: the baseline, and its retraining."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
-from segpipe.data.augment import Augment, build_transforms
-from segpipe.data.dataset import EpochBatches, Part, Sample, make_loader
+from segpipe.data.augment import build_transforms
+from segpipe.data.dataset import EpochBatches, Part, make_loader
 from segpipe.data.lineage import Lineage
-from segpipe.data.prepared import Prepared
-from segpipe.data.pseudo_labels import PseudoLabels
-from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
-from segpipe.losses import build_loss
 from segpipe.metrics.confusion import pooled_miou
-from segpipe.models.build import architecture, check_names, load_encoder_weights
+from segpipe.models.build import Architecture, architecture, check_names, load_encoder_weights
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,
     ModelCard,
@@ -29,87 +23,39 @@ from segpipe.models.checkpoint import (
     read_card,
     write_card,
 )
-from segpipe.params import MemberParams, Params
+from segpipe.params import Params, stop_on
+from segpipe.progress import first_process, say
 from segpipe.tables import write_confusion, write_history, write_iou
-from segpipe.training.engine import start_engine
-from segpipe.training.loop import Fitted, Tune, evaluate, fit
+from segpipe.training.engine import check_engine, split_batch, start_engine
+from segpipe.training.evaluate import evaluate
+from segpipe.training.interrupt import interruptible
+from segpipe.training.job import Job, identity, lineage_of, parts_of
+from segpipe.training.learner import Learner
+from segpipe.training.loop import Around, Best, Fitted, Training
+from segpipe.training.state import State, open_state, run_key
 from segpipe.training.tracking.tracker import Tracker
-
-Round = Literal["baseline", "retrain"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only."""
-
-    round: Round
-    params: MemberParams
-    prepared: Prepared
-    fold: int
-    scored_size: tuple[int, int] | None
-    out: Path
-    pseudo: PseudoLabels | None = None
-    baseline: Path | None = None
-
-    @property
-    def tune(self) -> Tune:
-        """The images that choose the epoch."""
-        return Tune(self.prepared, self.prepared.folds[self.fold].tune, self.scored_size)
-
-    @property
-    def epochs(self) -> int:
-        """Of this round."""
-        return self.params.train.epochs if self.round == "baseline" else self.params.retrain.epochs
 
 
 def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
     """Train, write the model folder and the plots; return the best pooled mIoU on the fold's tune images.
 
-    Raises ValueError, before any training, for names that no library knows and for labels that come from a teacher
-    which saw this fold's held-out images.
+    A run that was interrupted goes on from its state. Raises ValueError, before any training, for names that no library
+    knows and for labels that come from a teacher which saw this fold's held-out images.
     """
     description = architecture(job.params.model, job.prepared.classes.num_classes)
     fabric = start_engine(job.params.train, job.params.seed)
-    parts = _parts(job)
-    lineage = _lineage(job)
+    parts, lineage = parts_of(job), lineage_of(job)
     if job.round == "retrain" and len(parts) == 1:
-        print("retrain: there are no pseudo labels, so the baseline stays as it is", flush=True)
+        say("retrain: there are no pseudo labels, so the baseline stays as it is")
         card, fitted = _keep_baseline(job)
         write_history(fitted.history, plots / "history.csv")
         tracker.log(fitted.history[-1])
     else:
-        # on CPUs and GPUs alike convolutions prefer channels last: 22 -> 28 images/s for FPN on two cores
-        segmenter = new_segmenter(description).to(memory_format=torch.channels_last)
-        _initialise(segmenter, job)
-        batches = EpochBatches(parts, job.params.seed)
-        fitted = fit(
-            fabric,
-            segmenter,
-            make_loader(parts, batches, job.params.train.workers),
-            build_loss(job.params.loss),
-            job.tune,
-            job.params,
-            epochs=job.epochs,
-            pseudo_weight=job.params.retrain.pseudo_weight,
-            out=job.out,
-            history_file=plots / "history.csv",
-            tracker=tracker,
-        )
-        mean, std = normalisation(description["encoder"])
-        parents = [str(path) for path in (job.baseline, job.pseudo and job.pseudo.folder) if path]
-        card = ModelCard(
-            architecture=description,
-            image_size=job.prepared.image_size,
-            mean=mean,
-            std=std,
-            classes=job.prepared.classes,
-            lineage=lineage,
-            parents=parents,
-            chosen_epoch=fitted.best_epoch,
-            libraries=library_versions(TRAINING),
-        )
-    write_card(card, job.out)
-    _write_plots(fitted, job, plots)
+        fitted = _train(job, fabric, description, parts, plots / "history.csv", tracker)
+        card = _card(job, description, lineage, fitted.best)
+    if first_process():
+        write_card(card, job.out)
+        _write_plots(fitted, job, plots)
     return pooled_miou(fitted.confusions)
 
 
@@ -121,53 +67,74 @@ def check_members(params: Params) -> None:
     for name in params.member_names:
         member = params.member(name)
         check_names(member.model)
+        stop_on("params.yaml", check_engine(member.train))
         build_transforms(member.augment.train, "augment.train")
         build_transforms(member.augment.pseudo, "augment.pseudo")
 
 
-def labeled_part(images: PackedArrays, targets: PackedArrays, indices: Sequence[int], params: MemberParams) -> Part:
-    """The images at `indices` of two stores with the same order, augmented and batched as the member's params say."""
-    augment = Augment(params.augment.train, params.seed, "augment.train")
-    return Part(images, targets, [Sample(index, index) for index in indices], augment, params.train.batch_size)
-
-
-def _parts(job: Job) -> list[Part]:
-    """Labelled images, and beside them the pseudo-labelled ones where there are any."""
-    prepared, params = job.prepared, job.params
-    train = prepared.folds[job.fold].train
-    labeled = labeled_part(prepared.images, prepared.target_store(train), train, params)
-    per_batch = round(params.train.batch_size * params.retrain.ratio)
-    if job.pseudo is None or not job.pseudo.indices:
-        return [labeled]
-    if per_batch == 0:
-        raise ValueError(
-            f"retrain.ratio: found {params.retrain.ratio}, which is no image in an update of {params.train.batch_size} "
-            f"labelled ones; give at least {0.5 / params.train.batch_size:.3f}"
-        )
-    pseudo = Part(
-        prepared.images,
-        job.pseudo.labels,
-        [Sample(index, position) for position, index in enumerate(job.pseudo.indices)],
-        Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
-        per_batch,
+def _train(
+    job: Job, fabric: Fabric, description: Architecture, parts: list[Part], history_file: Path, tracker: Tracker
+) -> Fitted:
+    """Train from the run's state on, and copy the weights that it keeps to the model folder."""
+    params, pieces = job.params, split_batch(job.params, fabric)
+    rank, world_size = fabric.global_rank, fabric.world_size
+    batches = EpochBatches(parts, params.seed, pieces=pieces, rank=rank, world_size=world_size)
+    # on CPUs and GPUs alike convolutions prefer channels last: 22 -> 28 images/s for FPN on two cores
+    segmenter = new_segmenter(description).to(memory_format=torch.channels_last)
+    _initialise(segmenter, job)
+    learner = Learner(
+        fabric,
+        segmenter,
+        params,
+        updates_per_epoch=batches.updates,
+        epochs=job.epochs,
+        num_labeled=params.train.batch_size // pieces,
+        pseudo_weight=params.retrain.pseudo_weight,
     )
-    return [labeled, pseudo]
+    names = _FileNames(job, parts)
+    with open_state(run_key(identity(job, fabric)), job.stage, writes=first_process()) as state:
+        fabric.barrier()  # the first rank holds the state, or has refused to
+        with interruptible() as interruption:
+            around = Around(state, interruption, tracker, history_file, names)
+            loader = make_loader(parts, batches, params.train.workers)
+            fitted = Training(learner, loader, batches, job.tune, job.epochs, around).run()
+        if first_process():
+            _deliver(state, fitted.best, job.out)
+    return fitted
 
 
-def _lineage(job: Job) -> Lineage:
-    """What the model will have seen; refuses parents that know this fold's held-out images."""
-    prepared, fold = job.prepared, job.prepared.folds[job.fold]
-    lineage = Lineage(frozenset(prepared.hashes(fold.train)), frozenset(prepared.hashes(fold.tune)))
-    parents: list[tuple[str, Lineage]] = []
-    if job.pseudo is not None:
-        parents.append((str(job.pseudo.folder), job.pseudo.lineage))
-    if job.baseline is not None and job.params.retrain.init == "baseline":
-        parents.append((str(job.baseline), read_card(job.baseline).lineage))
-    for who, parent in [("its own training images", lineage), *parents]:
-        parent.refuse_tuning_on(prepared.named_hashes(fold.tune), who)
-        parent.refuse_judging_on(prepared.named_hashes(fold.judge), who)
-        lineage |= parent
-    return lineage
+class _FileNames:
+    """File names of training images by their keys in EpochBatches."""
+
+    def __init__(self, job: Job, parts: list[Part]) -> None:
+        self._entries, self._parts = job.prepared.entries, parts
+
+    def __call__(self, keys: list[tuple[int, int, int]]) -> list[str]:
+        return [self._entries[self._parts[part].samples[position].image].file_name for _, part, position in keys]
+
+
+def _deliver(state: State, best: Best, out: Path) -> None:
+    """Copy the weights only when training is over: DVC empties a stage's outputs before it starts."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(state.folder / best.file, out / "model.safetensors")
+    for name in STAGES_OF_TRAINING:
+        shutil.copyfile(state.folder / f"{name}.safetensors", out / f"{name}.safetensors")
+
+
+def _card(job: Job, description: Architecture, lineage: Lineage, best: Best) -> ModelCard:
+    mean, std = normalisation(description["encoder"])
+    return ModelCard(
+        architecture=description,
+        image_size=job.prepared.image_size,
+        mean=mean,
+        std=std,
+        classes=job.prepared.classes,
+        lineage=lineage,
+        parents=[str(path) for path in (job.baseline, job.pseudo and job.pseudo.folder) if path],
+        chosen_epoch=best.epoch,
+        chosen_weights=best.weights,
+        libraries=library_versions(TRAINING),
+    )
 
 
 def _initialise(segmenter: Segmenter, job: Job) -> None:
@@ -189,7 +156,7 @@ def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
     load_weights(segmenter, job.out / "model.safetensors")
     confusions, _ = evaluate(segmenter, job.tune)
     row = {"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": pooled_miou(confusions)}
-    return card, Fitted([row], card.chosen_epoch, confusions)
+    return card, Fitted([row], Best(card.chosen_epoch, card.chosen_weights, row["tune_miou"]), confusions)
 
 
 def _write_plots(fitted: Fitted, job: Job, plots: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from segpipe.labels import ClassTable
 from segpipe.params import TrackingParams
-from segpipe.progress import say
+from segpipe.progress import first_process, say
 from segpipe.training.tracking.dvclive_curves import DvcliveCurves
 from segpipe.training.tracking.listener import Example, Listener, Row, Run
 from segpipe.training.tracking.redact import without_secrets
@@ -59,6 +59,8 @@ class Tracker:
 def make_listeners(params: TrackingParams) -> list[Listener]:
     """Those that section `tracking` asks for; none imports its library before it starts."""
     listeners: list[Listener] = []
+    if not first_process():
+        return listeners
     if params.wandb != "disabled":
         listeners.append(WandbRun(params.wandb, params.project, params.images))
     if params.dvclive:

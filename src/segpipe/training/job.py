@@ -1,0 +1,126 @@
+"""What one training stage works on, and all that its outcome depends on."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_fabric import Fabric
+
+import segpipe
+from segpipe.data.augment import Augment
+from segpipe.data.dataset import Part, Sample
+from segpipe.data.lineage import Lineage
+from segpipe.data.prepared import Prepared
+from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.data.store import PackedArrays
+from segpipe.libraries import TRAINING, library_versions
+from segpipe.models.checkpoint import read_card
+from segpipe.params import MemberParams
+from segpipe.sources import code_deps, code_digest
+from segpipe.training.evaluate import Tune
+
+Round = Literal["baseline", "retrain"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only."""
+
+    round: Round
+    params: MemberParams
+    prepared: Prepared
+    fold: int
+    scored_size: tuple[int, int] | None
+    out: Path
+    pseudo: PseudoLabels | None = None
+    baseline: Path | None = None
+
+    @property
+    def tune(self) -> Tune:
+        """The images that choose the epoch."""
+        return Tune(self.prepared, self.prepared.folds[self.fold].tune, self.scored_size)
+
+    @property
+    def stage(self) -> str:
+        """Its name, as DVC gives it where DVC runs it."""
+        return os.environ.get("DVC_STAGE", f"{self.round} {self.out.name}")
+
+    @property
+    def epochs(self) -> int:
+        """Of this round."""
+        return self.params.train.epochs if self.round == "baseline" else self.params.retrain.epochs
+
+
+def labeled_part(images: PackedArrays, targets: PackedArrays, indices: Sequence[int], params: MemberParams) -> Part:
+    """The images at `indices` of two stores with the same order, augmented and batched as the member's params say."""
+    augment = Augment(params.augment.train, params.seed, "augment.train")
+    return Part(images, targets, [Sample(index, index) for index in indices], augment, params.train.batch_size)
+
+
+def parts_of(job: Job) -> list[Part]:
+    """Labelled images, and beside them the pseudo-labelled ones where there are any."""
+    prepared, params = job.prepared, job.params
+    train = prepared.folds[job.fold].train
+    labeled = labeled_part(prepared.images, prepared.target_store(train), train, params)
+    per_batch = round(params.train.batch_size * params.retrain.ratio)
+    if job.pseudo is None or not job.pseudo.indices:
+        return [labeled]
+    if per_batch == 0:
+        raise ValueError(
+            f"retrain.ratio: found {params.retrain.ratio}, which is no image in an update of {params.train.batch_size} "
+            f"labelled ones; give at least {0.5 / params.train.batch_size:.3f}"
+        )
+    pseudo = Part(
+        prepared.images,
+        job.pseudo.labels,
+        [Sample(index, position) for position, index in enumerate(job.pseudo.indices)],
+        Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
+        per_batch,
+    )
+    return [labeled, pseudo]
+
+
+def lineage_of(job: Job) -> Lineage:
+    """What the model will have seen; refuses parents that know this fold's held-out images."""
+    prepared, fold = job.prepared, job.prepared.folds[job.fold]
+    lineage = Lineage(frozenset(prepared.hashes(fold.train)), frozenset(prepared.hashes(fold.tune)))
+    parents: list[tuple[str, Lineage]] = []
+    if job.pseudo is not None:
+        parents.append((str(job.pseudo.folder), job.pseudo.lineage))
+    if job.baseline is not None and job.params.retrain.init == "baseline":
+        parents.append((str(job.baseline), read_card(job.baseline).lineage))
+    for who, parent in [("its own training images", lineage), *parents]:
+        parent.refuse_tuning_on(prepared.named_hashes(fold.tune), who)
+        parent.refuse_judging_on(prepared.named_hashes(fold.judge), who)
+        lineage |= parent
+    return lineage
+
+
+def identity(job: Job, fabric: Fabric) -> dict[str, Any]:
+    """All that the outcome depends on to the last bit: parameters, data, code, libraries, kind and number of devices.
+
+    The number of loader processes and how often the state is saved change nothing.
+    """
+    params = job.params.model_dump(mode="json", exclude={"train": {"workers", "save_seconds"}})
+    if job.round == "baseline":
+        del params["retrain"], params["augment"]["pseudo"]
+    weights = job.params.model.encoder_weights
+    files = [Path(weights)] if weights and Path(weights).is_file() else []
+    files += [job.baseline / "model.safetensors"] if job.baseline else []
+    root = Path(segpipe.__file__).resolve().parent.parent
+    code = code_deps(root / "segpipe" / "training" / "member.py", root)
+    return {
+        "round": job.round,
+        "fold": job.fold,
+        "params": params,
+        "scored_size": job.scored_size,
+        "data": job.prepared.fingerprint(),
+        "pseudo": [job.pseudo.labels.digest, list(job.pseudo.indices)] if job.pseudo else None,
+        "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        "code": code_digest(code, root),
+        "libraries": library_versions(TRAINING),
+        "devices": [fabric.device.type, fabric.world_size],
+    }

@@ -1,0 +1,216 @@
+"""A network with all that an update changes, and the update itself."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from segpipe.losses import build_loss
+from segpipe.models.checkpoint import Segmenter
+from segpipe.params import MemberParams
+from segpipe.training.engine import align_buffers, load_scaler_state, mean_over_ranks, scaler_state
+from segpipe.training.optim import build_optimizer
+from segpipe.training.schedule import lr_factor, set_learning_rates
+
+Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) uint8, targets (N, H, W) uint8
+
+
+class NotFinite(Exception):
+    """A loss or gradient that is NaN or infinite; says in which update (from 0), and what its values were."""
+
+    def __init__(self, update: int, values: dict[str, float]) -> None:
+        super().__init__(update, values)
+        self.update, self.values = update, values
+
+
+class Learner:
+    """The segmenter on its device, its optimiser and moving average, and the number of updates done.
+
+    `num_labeled` images of each batch carry true labels, the loss of the others counts `pseudo_weight`. The learning
+    rate and the random numbers of an update follow from its number alone: resuming needs nothing else for them.
+    `looks_first`: an update is not made before its values were seen to be finite.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        segmenter: Segmenter,
+        params: MemberParams,
+        *,
+        updates_per_epoch: int,
+        epochs: int,
+        num_labeled: int,
+        pseudo_weight: float,
+    ) -> None:
+        self.fabric, self.segmenter, self.params = fabric, segmenter, params
+        self.updates_per_epoch, self.total_updates = updates_per_epoch, updates_per_epoch * epochs
+        self._num_labeled, self._pseudo_weight = num_labeled, pseudo_weight
+        self.loss_fn = build_loss(params.loss)
+        if params.train.compile:
+            segmenter.network.compile()
+        self.optimizer = build_optimizer(segmenter, params.optimizer)
+        self._model, self._wrapped_optimizer = fabric.setup(segmenter, self.optimizer)
+        self._average = self._new_average() if params.train.ema else None
+        self.updates = 0
+        self.skipped = 0
+        self._watched = Watched(self.loss_fn.names, fabric.device)
+        self._fp16 = params.train.precision == "fp16"  # its scaler meets infinite gradients, and skips them, by design
+        self.looks_first = fabric.device.type == "cpu" or params.train.on_nonfinite == "skip"
+        self.start_epoch()
+
+    @property
+    def averaged(self) -> Segmenter | None:
+        """The moving average of the weights; None where `train.ema` is 0."""
+        return self._average.module if self._average is not None else None
+
+    def lr_at(self, update: int) -> float:
+        """The learning rate of an update, counted from 0; the encoder's where that has its own is a multiple of it."""
+        return self.params.optimizer.lr * self._factor(update)
+
+    def start_epoch(self) -> None:
+        """Begin a new mean of losses."""
+        self._model.train()
+        self.loss_sum = torch.zeros((), device=self.fabric.device)  # read seldom: reading it waits for the device
+        self.losses = 0
+
+    def update(self, batches: Sequence[Batch]) -> None:
+        """One step of the optimiser on `batches`, whose gradients are averaged.
+
+        Raises NotFinite where this device can tell at once and `train.on_nonfinite` is stop; else see `settle`.
+        """
+        set_learning_rates(self.optimizer, self._factor(self.updates))
+        seed = np.random.SeedSequence([self.params.seed, self.updates, self.fabric.global_rank])
+        torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))  # of dropout
+        self._wrapped_optimizer.zero_grad(set_to_none=True)
+        terms = torch.zeros(len(self.loss_fn.names) + 1, device=self.fabric.device)
+        for position, batch in enumerate(batches, start=1):
+            with self.fabric.no_backward_sync(self._model, enabled=position < len(batches)):
+                losses = self._losses(*self.fabric.to_device(batch))
+                self.fabric.backward(losses[0] / len(batches))
+            terms += losses.detach() / len(batches)
+        norm = self._clip()
+        finite = self._watched.note(self.updates, terms, norm)
+        if self.looks_first and not finite:
+            if self.params.train.on_nonfinite == "stop":
+                self.settle()
+            self.skipped += 1
+        else:
+            self._wrapped_optimizer.step()
+            self.loss_sum += terms[0]
+            self.losses += 1
+            if self._average is not None:
+                self._average.update_parameters(self.segmenter)
+        self.updates += 1
+
+    def settle(self) -> None:
+        """Raise NotFinite if any update since the last call was not finite and `train.on_nonfinite` is stop.
+
+        A GPU is asked only here, before its weights are used or saved: asking at every update would wait each time.
+        """
+        if self.params.train.on_nonfinite == "stop":
+            self._watched.raise_first()
+
+    def mean_loss(self) -> float:
+        """Of the epoch's updates so far, over all ranks; NaN if all of them were skipped."""
+        mean = mean_over_ranks(self.loss_sum, self.fabric).item() / max(self.losses, 1)
+        return mean if self.losses else math.nan
+
+    def align(self) -> None:
+        """Make all ranks' networks equal to the first's, to the last bit."""
+        align_buffers(self.segmenter, self.fabric)
+        if self._average is not None:
+            align_buffers(self._average, self.fabric)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next update depends on."""
+        return {
+            "updates": self.updates,
+            "losses": self.losses,
+            "skipped": self.skipped,
+            "loss_sum": self.loss_sum,
+            "network": self.segmenter.network.state_dict(),
+            "average": self._average.state_dict() if self._average is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler_state(self.fabric),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.updates, self.losses, self.skipped = state["updates"], state["losses"], state["skipped"]
+        self.loss_sum = state["loss_sum"].to(self.fabric.device)
+        self.segmenter.network.load_state_dict(state["network"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        load_scaler_state(self.fabric, state["scaler"])
+
+    def _factor(self, update: int) -> float:
+        return lr_factor(self.params.scheduler, update, self.updates_per_epoch, self.total_updates)
+
+    def _losses(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The weighted sum of the terms, then each term, of one batch."""
+        logits, targets = self._model(images), targets.long()
+        losses = self.loss_fn.with_terms(logits[: self._num_labeled], targets[: self._num_labeled])
+        if len(images) > self._num_labeled:
+            pseudo = self.loss_fn.with_terms(logits[self._num_labeled :], targets[self._num_labeled :])
+            losses = losses + self._pseudo_weight * pseudo
+        return losses
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients; return their norm before."""
+        if self.params.train.clip_norm:
+            limit = self.params.train.clip_norm
+            norm = self.fabric.clip_gradients(
+                self._model, self._wrapped_optimizer, max_norm=limit, error_if_nonfinite=False
+            )
+        elif self._fp16:
+            norm = torch.zeros((), device=self.fabric.device)  # scaled, so of no use
+        else:
+            grads = [parameter.grad for parameter in self.segmenter.parameters() if parameter.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads)
+        return torch.zeros_like(norm) if self._fp16 else norm
+
+    def _new_average(self) -> AveragedModel:
+        """Of all weights and batch statistics; its decay rises to `train.ema`, so that the random start is forgotten.
+
+        (1 + n) / (10 + n) after n updates, as in TensorFlow's ExponentialMovingAverage.
+        """
+
+        @torch.no_grad()
+        def blend(averaged: list[Tensor], current: list[Tensor], _: Any) -> None:
+            decay = min(self.params.train.ema, (1 + self.updates) / (10 + self.updates))
+            if averaged[0].is_floating_point():
+                torch._foreach_lerp_(averaged, current, 1 - decay)
+            else:
+                torch._foreach_copy_(averaged, current)  # batch normalisation counts its batches
+
+        return AveragedModel(self.segmenter, multi_avg_fn=blend, use_buffers=True)
+
+
+class Watched:
+    """The first update whose loss terms or gradient norm were not finite, noted on the device without a wait."""
+
+    def __init__(self, terms: Sequence[str], device: torch.device) -> None:
+        self._names = ("loss", *terms, "gradient norm")
+        self._values = torch.zeros(len(self._names), device=device)
+        self._update = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def note(self, update: int, terms: Tensor, norm: Tensor) -> Tensor:
+        """Whether all values of this update are finite, a boolean scalar on the device."""
+        values = torch.cat([terms, norm.detach().reshape(1).to(terms)])
+        finite = values.isfinite().all()
+        first = ~finite & (self._update < 0)
+        self._values = torch.where(first, values, self._values)
+        self._update = torch.where(first, update, self._update)
+        return finite
+
+    def raise_first(self) -> None:
+        """Raise NotFinite if there was one."""
+        update = int(self._update.item())
+        if update >= 0:
+            raise NotFinite(update, dict(zip(self._names, self._values.tolist(), strict=True)))
