@@ -64,6 +64,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.total, self.label, self.unit, self.done = total, label, unit, 0
+        self.before = 0  # of those done: by an earlier process
         self._status = status or self._count_and_rate
         self._stream, self._clock = stream or sys.stdout, clock
         self.on_terminal = self._stream.isatty()
@@ -82,7 +83,7 @@ class Progress:
             self._bar.close()
         seconds = self._clock() - self._started
         if error is None and seconds >= SHORT_SECONDS:
-            say(f"{self.label}: {self.done} {self.unit} in {duration(seconds)}", self._stream)
+            say(f"{self.label}: {self.done - self.before} {self.unit} in {duration(seconds)}", self._stream)
 
     def advance(self, count: int = 1) -> None:
         """`count` more are done; shows it when the last look is long enough ago."""

@@ -54,6 +54,8 @@ class TrainingDisplay:
         self._epoch, self._epoch_updates, self._epoch_images = epoch, 0, 0
         self._epoch_started = self._clock()
         self._progress.done = (epoch - 1) * self._updates + done
+        if self._updates_done == 0:
+            self._progress.before = self._progress.done
 
     def after_update(self, num_images: int, loss_sum: torch.Tensor, losses: int) -> None:
         """`loss_sum`, a scalar on the device, is the sum of this epoch's `losses` losses so far."""
