@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -13,17 +14,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from ruamel.yaml import YAML
+from tiny_training import make_tiny, train
 
-from segpipe.data.prepare import prepare
 from segpipe.data.prepared import Prepared
-from segpipe.data.sample.write import write_sample
 from segpipe.labels import IGNORE_INDEX, ClassTable
-from segpipe.params import TrackingParams, load_params
-from segpipe.recipe import apply_recipe
-from segpipe.training.job import Job
-from segpipe.training.member import train_member
+from segpipe.params import TrackingParams
 from segpipe.training.tracking import wandb_run
 from segpipe.training.tracking.dvclive_curves import DvcliveCurves
 from segpipe.training.tracking.listener import Example, Run
@@ -348,46 +344,19 @@ def test_a_stage_name_of_a_subfolder_makes_one_folder(elsewhere):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """Params of the recipe `tiny`, and its sample prepared."""
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    apply_recipe("tiny", folder / "params.yaml", ROOT / "recipes")
-    params = load_params(folder / "params.yaml")
-    write_sample(folder / "raw", folder / "judge", **params.sample.model_dump())
-    prepare(params.data.model_copy(update={"root": str(folder / "raw")}), params.split, folder / "prepared")
-    return params, folder / "prepared"
-
-
-def train(tiny, out: Path, listeners, epochs: int = 2) -> tuple[float, dict[str, bytes]]:
-    """A few epochs, the second and the last of them scored; the score, and the bytes of every file of the stage."""
-    params, prepared = tiny
-    member = params.member("main")
-    short = member.train.model_copy(update={"epochs": epochs, "validate_every": 2})
-    job = Job(
-        round="baseline",
-        params=member.model_copy(update={"train": short}),
-        prepared=Prepared(prepared, fold=0),
-        fold=0,
-        scored_size=params.submission.size,
-        out=out / "model",
-    )
-    threads = torch.get_num_threads()
-    run = describe_run("baseline", "main", 0, job.params.model_dump(mode="json"), job.prepared.classes)
-    with Tracker(listeners, run) as tracker:
-        miou = train_member(job, out / "plots", tracker)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    return miou, {path.name: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def test_listeners_change_neither_score_nor_weights_nor_files(tiny, quiet_wandb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    silent = train(tiny, tmp_path / "silent", [])
+    silent = train(tiny, tmp_path / "silent")
     assert {"model.safetensors", "last.safetensors", "history.csv", "iou.csv"} <= set(silent[1])
     assert not (tmp_path / "wandb").exists() and not (tmp_path / "dvclive").exists()
+    shutil.rmtree(tmp_path / ".checkpoints")  # else the finished run would be taken as it is
     followed = train(tiny, tmp_path / "followed", make_listeners(tracking(wandb="offline", dvclive=True)))
     assert offline_run(tmp_path) and (tmp_path / "dvclive/baseline@main-0/metrics.json").is_file()
+    shutil.rmtree(tmp_path / ".checkpoints")
     failing = train(
         tiny, tmp_path / "failing", [Recorder(fails_in=name) for name in ("start", "show", "log", "finish")]
     )
