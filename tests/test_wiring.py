@@ -34,6 +34,7 @@ HOUSE = [
     ["report"],
     ["wire", "recipe", "viewer"],
     ["claims", "doctor"],
+    ["show"],
     ["cli"],
 ]
 
