@@ -63,4 +63,4 @@ def _table(schedule: Schedule, names: list[str]) -> Markup:
         ]
         for update, said in moments(schedule).items()
     ]
-    return table("Where the rate turns, in updates counted from 1.", [*columns, Column("What")], rows)
+    return table("Where the rate turns, in updates counted from 1.", [*columns, Column("What", "word")], rows)

@@ -91,15 +91,14 @@ class GroupedMADGRAD(MADGRAD):
         return loss
 
     def _can_group(self, group: dict[str, Any]) -> bool:
+        parameters = _with_gradient(group)
         plain = group["momentum"] != 0 and group["eps"] != 0 and not group["decouple_decay"]
         return plain and all(
-            parameter.device.type == self.grouped_on
-            and parameter.dtype == torch.float32
-            and not parameter.grad.is_sparse
-            for parameter in _with_gradient(group)
+            parameter.device.type == self.grouped_on and parameter.dtype == torch.float32 and not gradient.is_sparse
+            for parameter, gradient in zip(parameters, _gradients(parameters), strict=True)
         )
 
-    def _grouped_step(self, group: dict[str, Any], parameters: list[nn.Parameter], root: float) -> None:
+    def _grouped_step(self, group: dict[str, Any], parameters: list[torch.Tensor], root: float) -> None:
         """One line of MADGRAD.step each; `root` is the square root of the number of this step, counted from 1."""
         lr = group["lr"] + group["eps"] if group["lr"] != 0 else 0.0
         step_size, momentum_share = lr * root, 1 - group["momentum"]
@@ -109,7 +108,7 @@ class GroupedMADGRAD(MADGRAD):
                 self.state[parameter].update(grad_sum_sq=zeros[0], s=zeros[1], x0=parameter.clone())
         states = [self.state[parameter] for parameter in parameters]
         squares, sums, starts = ([state[name] for state in states] for name in ("grad_sum_sq", "s", "x0"))
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = _gradients(parameters)
         if group["weight_decay"] != 0:
             torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
         torch._foreach_addcmul_(squares, gradients, gradients, value=step_size)
@@ -121,8 +120,12 @@ class GroupedMADGRAD(MADGRAD):
         torch._foreach_add_(parameters, targets, alpha=momentum_share)
 
 
-def _with_gradient(group: dict[str, Any]) -> list[nn.Parameter]:
+def _with_gradient(group: dict[str, Any]) -> list[torch.Tensor]:
     return [parameter for parameter in group["params"] if parameter.grad is not None]
+
+
+def _gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def build_scheduler(
