@@ -145,6 +145,15 @@ def test_the_grouped_step_really_is_taken_and_only_where_it_may(monkeypatch):
         network = small_network()
         train(network, form(network.parameters(), lr=0.01, momentum=momentum), range(2))
         assert len(taken) == expected
+    network = small_network()
+
+    def loss_of_noise() -> float:
+        loss = network(torch.ones(1, 3, 8, 8)).sum()
+        loss.backward()
+        return loss.item()
+
+    assert GroupedMADGRAD(network.parameters()).step(loss_of_noise) is not None
+    assert not taken, "where a closure makes the gradients, too"
 
 
 @pytest.mark.parametrize(("first", "then"), [(GroupedHere, MADGRAD), (MADGRAD, GroupedHere), (MADGRAD, MADGRAD)])

@@ -79,9 +79,10 @@ class GroupedMADGRAD(MADGRAD):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update; `closure` computes the loss anew, where given."""
+        loss = closure() if closure is not None else None  # first, as it makes the gradients
         if not all(self._can_group(group) for group in self.param_groups):
-            return super().step(closure)
-        loss = closure() if closure is not None else None
+            super().step()
+            return loss
         count = self.state.setdefault("k", torch.tensor([0], dtype=torch.long))
         with torch.no_grad():
             for group in self.param_groups:
