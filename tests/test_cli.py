@@ -69,7 +69,7 @@ def test_check_says_what_is_wrong_without_a_traceback(project, monkeypatch, caps
         run()
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert "optimizer.name: found 'madgrd'; allowed: madgrad, adamw; did you mean madgrad?" in said
+    assert "optimizer.name: found 'madgrd'; allowed: madgrad, adamw, sgd; did you mean madgrad?" in said
 
 
 def test_check_passes_the_committed_file(project):

@@ -19,6 +19,7 @@ from segpipe.doctor.extent import (
     prepared_bytes,
     prepared_fits,
     read_extent,
+    training_images,
 )
 from segpipe.doctor.finding import Finding
 from segpipe.doctor.machine import ControlGroup, Machine, control_group, cpu_features, read_machine, read_meminfo
@@ -226,6 +227,23 @@ def test_coco_files_and_what_prepare_makes_of_them_say_the_same(small_set):
     assert from_files.num_classes == 3
     assert vars(from_files) | {"source": ""} == vars(from_prepared) | {"source": ""}
     assert from_files.source != from_prepared.source
+
+
+@pytest.mark.parametrize(("folds", "expected"), [(None, [7]), (2, [4, 3])])
+def test_training_images_are_as_many_before_prepare_as_after(tmp_path, folds, expected):
+    # scenes of three, two and two images: the fold that holds out the first one trains on four
+    train = pictures("a1", "a2", "a3", "b1", "b2", "c1", "c2")
+    write_folder(tmp_path / "raw", train=train, val=pictures("v"), judge=pictures("j"))
+    named = {"judge": "judge.json"} | ({"val": None} if folds else {})
+    split = split_params(folds=folds, group_by=r"/(\w)")
+    params = PARAMS.model_copy(update={"data": data_params(tmp_path / "raw", **named), "split": split})
+    counted = []
+    for _ in ("list", "prepared"):
+        counted.append([training_images(params, fold, tmp_path / "raw.prepared") for fold in range(folds or 1)])
+        prepare_folder(tmp_path / "raw", split=split, **named)
+    from_list, from_prepared = counted
+    assert [number for number, _ in from_list] == [number for number, _ in from_prepared] == expected
+    assert from_prepared[0][1] == str(tmp_path / "raw.prepared") != from_list[0][1]
 
 
 def test_the_needed_room_is_what_the_files_take(small_set):

@@ -19,9 +19,7 @@ from segpipe.models.checkpoint import (
     save_weights,
     write_card,
 )
-from segpipe.params import ModelParams, OptimizerParams, SchedulerParams, load_params
-from segpipe.training.optim import build_optimizer
-from segpipe.training.schedule import lr_factor
+from segpipe.params import ModelParams, load_params
 
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
 ENCODER = "test_resnet"  # timm's own for tests: 0.5 M weights
@@ -249,55 +247,3 @@ def test_an_unreachable_hub_is_an_error_that_offers_a_file(monkeypatch):
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(ValueError, match=rf"imagenet weights of {ENCODER} could not be downloaded \(OSError\); give"):
         load_encoder_weights(network, model_params(encoder_weights="imagenet"))
-
-
-# The learning rate, by update
-
-
-def schedule(total, **changes):
-    """The factors of all updates; an epoch has 5."""
-    settings = {"name": "constant", "warmup_updates": 0, "power": 1.0, "step_epochs": 2, "gamma": 0.5} | changes
-    params = SchedulerParams.model_validate(settings)
-    return [lr_factor(params, update, 5, total) for update in range(total)]
-
-
-def test_warm_up_rises_linearly_from_above_0_to_1():
-    assert schedule(6, warmup_updates=3) == [0.25, 0.5, 0.75, 1, 1, 1]
-
-
-def test_constant_stays():
-    assert schedule(4) == [1, 1, 1, 1]
-
-
-def test_step_halves_every_two_epochs_of_five_updates():
-    assert schedule(25, name="step") == [1] * 10 + [0.5] * 10 + [0.25] * 5
-
-
-def test_poly_falls_from_the_end_of_warm_up_to_nearly_0():
-    assert schedule(5, name="poly") == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-    assert schedule(6, name="poly", warmup_updates=1, power=2.0) == pytest.approx([0.5, 1, 0.64, 0.36, 0.16, 0.04])
-    assert 0 < schedule(1000, name="poly", power=0.9)[-1] < 0.003
-
-
-@pytest.mark.parametrize("name", ["poly", "step", "constant"])
-def test_a_warm_up_longer_than_the_run_only_rises(name):
-    assert schedule(3, name=name, warmup_updates=9) == pytest.approx([0.1, 0.2, 0.3])
-
-
-def test_poly_past_its_end_is_0_and_not_negative():
-    params = SchedulerParams(name="poly", warmup_updates=2, power=0.9, step_epochs=1, gamma=0.5)
-    assert lr_factor(params, 10, 5, 10) == lr_factor(params, 11, 5, 10) == 0
-
-
-@pytest.mark.parametrize("name, kind", [("madgrad", "MADGRAD"), ("adamw", "AdamW")])
-def test_the_scheduler_multiplies_the_named_optimisers_rate(name, kind):
-    optimizer = build_optimizer(nn.Linear(1, 1), OptimizerParams(name=name, lr=0.1, weight_decay=0.01, momentum=0.9))
-    assert type(optimizer).__name__ == kind and optimizer.param_groups[0]["weight_decay"] == 0.01
-    settings = SchedulerParams(name="poly", warmup_updates=1, power=1.0, step_epochs=1, gamma=0.5)
-    scheduler = build_scheduler(optimizer, settings, updates_per_epoch=3, total_updates=3)
-    rates = []
-    for _ in range(3):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([0.05, 0.1, 0.05])

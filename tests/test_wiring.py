@@ -35,6 +35,7 @@ HOUSE = [
     ["report"],
     ["wire", "recipe", "viewer"],
     ["claims", "doctor"],
+    ["show"],
     ["cli"],
 ]
 

@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from segpipe.params import load_params
+from segpipe.show.commands import app as show
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.add_typer(show, name="show")
 
 
 @app.callback()

@@ -8,6 +8,7 @@ import numpy as np
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.scenes import KINDS
+from segpipe.data.split import group_names, seeded_folds
 from segpipe.params import DataParams, Params
 from segpipe.stage import read_json
 
@@ -46,6 +47,32 @@ def read_extent(params: Params, prepared: Path = PREPARED) -> Extent | None:
         except (ValueError, KeyError, TypeError):
             return None  # `prepare` says what is wrong, at length
     return _from_sample(params) if params.data.root == SAMPLE_ROOT else None
+
+
+def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tuple[int, str]:
+    """How many labelled images a model of `fold` trains on, and in words where that comes from.
+
+    From the same sources as `read_extent`; images that `prepare` would leave out count where it has not run. Raises
+    ValueError where none can be counted.
+    """
+    if prepared_fits(params, prepared):
+        return len(Prepared(prepared, fold=fold).folds[fold].train), str(prepared)
+    data, split = params.data, params.split
+    file = Path(data.root) / data.train
+    if file.is_file():
+        try:
+            names = [image["file_name"] for image in _images(file)]
+            if split.folds is None:
+                return len(names), str(file)
+            held_out = seeded_folds([*range(len(names))], group_names(names, split.group_by), split.folds, split.seed)
+            return len(names) - len(held_out[fold]), str(file)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{file}: its images cannot be counted; `dvc repro prepare` says what is wrong") from error
+    if data.root == SAMPLE_ROOT and split.folds is None:
+        return params.sample.train, "section sample of params.yaml"
+    raise ValueError(
+        f"{file}: not found, and no prepared data fit params.yaml; see data.root, then `dvc repro prepare`"
+    )
 
 
 def prepared_fits(params: Params, prepared: Path) -> bool:

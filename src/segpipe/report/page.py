@@ -7,16 +7,13 @@ stands in it. Versions of libraries do; they are part of what decided the number
 from pathlib import Path
 
 from segpipe.params import Params
+from segpipe.report.document import document
 from segpipe.report.gallery import judge_images, pseudo_labels, submitted_images
 from segpipe.report.gather import Run, gather
 from segpipe.report.inputs import data, libraries, parameters
 from segpipe.report.markup import Markup, count, fixed, join, tag
 from segpipe.report.scores import candidates, classes, headline
-from segpipe.report.style import style_sheet
 from segpipe.report.training import learning_curves, models
-
-# the page asks for nothing and runs nothing, whatever a class or file may be called
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 CONTENTS = (
     ("candidates", "Candidates", candidates),
@@ -60,19 +57,9 @@ def write_report(
 def page(run: Run) -> str:
     """The whole document."""
     title = f"Segmentation report: {fixed(run.headline['miou'])} mIoU"
-    head = [
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(style_sheet())),
-    ]
     main = tag("main", join([_summary(run), *(part(run) for _, _, part in CONTENTS)]), id="main")
-    inside = tag("div", _top(run) + main + _footer(), class_="page")
-    body = tag("a", "Skip to the results", href="#main", class_="skip") + inside
-    html = tag("html", tag("head", join(head)) + Markup("\n") + tag("body", body), lang="en")
-    return f"<!doctype html>\n{html}\n"
+    skip = tag("a", "Skip to the results", href="#main", class_="skip")
+    return document(title, _top(run) + main + _footer(), before=skip)
 
 
 def _top(run: Run) -> Markup:

@@ -32,6 +32,7 @@ from segpipe.training.interrupt import interruptible
 from segpipe.training.job import Job, identity, lineage_of, parts_of
 from segpipe.training.learner import Learner
 from segpipe.training.loop import Around, Best, Fitted, Training
+from segpipe.training.schedule import floor_warning
 from segpipe.training.state import State, open_state, run_key
 from segpipe.training.tracking.tracker import Tracker
 
@@ -91,6 +92,8 @@ def _train(
         num_labeled=params.train.batch_size // pieces,
         pseudo_weight=params.retrain.pseudo_weight,
     )
+    if warning := floor_warning(params.optimizer, params.scheduler, batches.updates, learner.total_updates):
+        say(f"warning: {warning}")
     names = _FileNames(job, parts)
     with open_state(run_key(identity(job, fabric)), job.stage, writes=first_process()) as state:
         fabric.barrier()  # the first rank holds the state, or has refused to

@@ -8,10 +8,9 @@ import torch
 from madgrad import MADGRAD
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from segpipe.params import OptimizerParams, SchedulerParams
-from segpipe.training.schedule import base_rates, lr_factor
+from segpipe.params import OptimizerParams
+from segpipe.training.schedule import base_rates
 
 
 def build_optimizer(model: nn.Module, params: OptimizerParams) -> Optimizer:
@@ -69,7 +68,7 @@ def _encoder_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 class GroupedMADGRAD(MADGRAD):
-    """MADGRAD whose step on a GPU is nine launches for each group, instead of eight for each parameter.
+    """MADGRAD whose step on a GPU is eight calls for each group, instead of eight for each parameter.
 
     The same operations in the same order on lists of tensors, so the same bits where a list is worked off one by one,
     as on CPUs; there it is slower and not used. State and `state_dict` are madgrad's own, in both directions.
@@ -79,9 +78,10 @@ class GroupedMADGRAD(MADGRAD):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update; `closure` computes the loss anew, where given."""
+        loss = closure() if closure is not None else None  # first, as it makes the gradients
         if not all(self._can_group(group) for group in self.param_groups):
-            return super().step(closure)
-        loss = closure() if closure is not None else None
+            super().step()
+            return loss
         count = self.state.setdefault("k", torch.tensor([0], dtype=torch.long))
         with torch.no_grad():
             for group in self.param_groups:
@@ -91,15 +91,14 @@ class GroupedMADGRAD(MADGRAD):
         return loss
 
     def _can_group(self, group: dict[str, Any]) -> bool:
+        parameters = _with_gradient(group)
         plain = group["momentum"] != 0 and group["eps"] != 0 and not group["decouple_decay"]
         return plain and all(
-            parameter.device.type == self.grouped_on
-            and parameter.dtype == torch.float32
-            and not parameter.grad.is_sparse
-            for parameter in _with_gradient(group)
+            parameter.device.type == self.grouped_on and parameter.dtype == torch.float32 and not gradient.is_sparse
+            for parameter, gradient in zip(parameters, _gradients(parameters), strict=True)
         )
 
-    def _grouped_step(self, group: dict[str, Any], parameters: list[nn.Parameter], root: float) -> None:
+    def _grouped_step(self, group: dict[str, Any], parameters: list[torch.Tensor], root: float) -> None:
         """One line of MADGRAD.step each; `root` is the square root of the number of this step, counted from 1."""
         lr = group["lr"] + group["eps"] if group["lr"] != 0 else 0.0
         step_size, momentum_share = lr * root, 1 - group["momentum"]
@@ -109,7 +108,7 @@ class GroupedMADGRAD(MADGRAD):
                 self.state[parameter].update(grad_sum_sq=zeros[0], s=zeros[1], x0=parameter.clone())
         states = [self.state[parameter] for parameter in parameters]
         squares, sums, starts = ([state[name] for state in states] for name in ("grad_sum_sq", "s", "x0"))
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = _gradients(parameters)
         if group["weight_decay"] != 0:
             torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
         torch._foreach_addcmul_(squares, gradients, gradients, value=step_size)
@@ -121,12 +120,9 @@ class GroupedMADGRAD(MADGRAD):
         torch._foreach_add_(parameters, targets, alpha=momentum_share)
 
 
-def _with_gradient(group: dict[str, Any]) -> list[nn.Parameter]:
+def _with_gradient(group: dict[str, Any]) -> list[torch.Tensor]:
     return [parameter for parameter in group["params"] if parameter.grad is not None]
 
 
-def build_scheduler(
-    optimizer: Optimizer, params: SchedulerParams, updates_per_epoch: int, total_updates: int
-) -> LambdaLR:
-    """Step it once after every update."""
-    return LambdaLR(optimizer, lambda update: lr_factor(params, update, updates_per_epoch, total_updates))
+def _gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -1,0 +1,1 @@
+"""`segpipe show ...`: what params.yaml will do, drawn before anything runs."""
