@@ -155,9 +155,8 @@ def test_an_encoder_that_an_architecture_cannot_use_is_an_error_with_the_library
 def save(segmenter, folder, **card):
     values = {"architecture": architecture(model_params(), 3), "image_size": (64, 48), "mean": [0.5] * 3}
     values |= {"std": [0.25] * 3, "classes": CLASSES, "lineage": Lineage(frozenset({"h1"}), frozenset({"h2"}))}
-    write_card(
-        ModelCard(**values | {"parents": ["data/pseudo/0"], "chosen_epoch": 7, "libraries": LIBRARIES} | card), folder
-    )
+    values |= {"parents": ["data/pseudo/0"], "chosen_epoch": 7, "chosen_weights": "ema", "libraries": LIBRARIES}
+    write_card(ModelCard(**values | card), folder)
     save_weights(segmenter, folder / "model.safetensors")
 
 
@@ -181,7 +180,7 @@ def test_the_card_comes_back_as_it_was(tmp_path):
     save(segmenter_of(), tmp_path)
     card = read_card(tmp_path)
     assert card.architecture == architecture(model_params(), 3)
-    assert (card.image_size, card.classes, card.chosen_epoch) == ((64, 48), CLASSES, 7)
+    assert (card.image_size, card.classes, card.chosen_epoch, card.chosen_weights) == ((64, 48), CLASSES, 7, "ema")
     assert card.lineage == Lineage(frozenset({"h1"}), frozenset({"h2"})) and card.parents == ["data/pseudo/0"]
     assert card.libraries == LIBRARIES
 
