@@ -18,6 +18,7 @@ ELSEWHERE = {
     "dvc repro claims/dvc.yaml": "tests/test_claims_dvc.py, on a claim of one epoch",
     "segpipe score --labels": "tests/test_score.py: it needs label maps and truth of one's own",
     "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",
+    "torchrun --nnodes": "needs several machines; tests/test_training.py runs two processes on one",
     "cp -r <your CamVid": "needs the CamVid photographs",
     "dvc add data/raw/camvid": "needs the CamVid photographs",
 }
