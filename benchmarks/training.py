@@ -6,7 +6,7 @@ All four train the same network (FPN on ResNet-18, the same initial weights), wi
 - naive: the loop of the contest's notebooks: fp32, no process, masks drawn from annotations in every `__getitem__`;
 - competent: a plain PyTorch loop: two processes that stay, masks drawn once, channels last, bf16 where it is faster;
 - segpipe: this pipeline's loop on prepared data, with its guard, clipping off;
-- limit: forward, backward and step on a batch in memory, in segpipe's precision.
+- limit: forward, backward, step on a batch in memory, in segpipe's precision.
 
 They take turns in one process; figures are medians of the ratios of one turn. Images are those of a COCO folder (`--root`
 with `--list`), or drawn scenes of 480 px.

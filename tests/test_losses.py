@@ -96,6 +96,19 @@ def test_average_present_leaves_out_a_class_that_no_pixel_has(name):
 
 
 @pytest.mark.parametrize("name", ["dice", "jaccard", "tversky"])
+def test_both_ways_to_count_overlaps_give_one_loss_and_one_gradient(monkeypatch):
+    outcomes = []
+    for way in (segpipe.losses._sums_by_index, segpipe.losses._sums_by_comparison):
+        monkeypatch.setattr(segpipe.losses, "_sums_by_index", way)  # the one that a CPU takes
+        logits, targets = random_batch()
+        logits.requires_grad_()
+        loss = make_loss({"dice": 1.0, "jaccard": 0.5})(logits, targets)
+        loss.backward()
+        outcomes.append((loss.detach(), logits.grad))
+    assert outcomes[0][1].abs().sum() > 0
+    torch.testing.assert_close(outcomes[1], outcomes[0])
+
+
 def test_average_all_charges_an_absent_class_the_share_of_pixels_falsely_given_to_it(name):
     present = term(name, *THREE_CLASSES, average="present")
     false_positive_share = (0.2 + 0.3) / 2
