@@ -29,7 +29,7 @@ from segpipe.training.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class Tune:
-    """Held-out images that choose the epoch, and the size at which they are scored."""
+    """Held-out images that choose the epoch, and the size at which they are scored; without any the last is chosen."""
 
     prepared: Prepared
     indices: Sequence[int]
@@ -119,7 +119,8 @@ def fit(
     """Train for `epochs`, score tune images now and then, and keep the weights of the best epoch in `out`.
 
     Writes `model` (best pooled mIoU on tune; the first of equals), `third`, `two_thirds` and `last` as safetensors, and
-    `history_file` anew after each epoch, so that `dvc plots show` draws curves while training runs.
+    `history_file` anew after each epoch, so that `dvc plots show` draws curves while training runs. Without tune images
+    nothing is scored, and `model` is the last epoch's.
     """
     optimizer = build_optimizer(segmenter, params.optimizer)
     model, optimizer = fabric.setup(segmenter, optimizer)
@@ -129,6 +130,7 @@ def fit(
     history: list[Row] = []
     best_miou, best_epoch, best_confusions = 0.0, 0, np.empty(0)
     scored = [epoch for epoch in range(1, epochs + 1) if epoch % params.train.validate_every == 0 or epoch == epochs]
+    scored = scored if tune.indices else []
     with TrainingDisplay(epochs, len(loader), len(scored), len(tune.indices)) as display:
         for epoch in range(1, epochs + 1):
             lr, miou = scheduler.get_last_lr()[0], float("nan")
@@ -156,6 +158,9 @@ def fit(
                     best_miou, best_epoch, best_confusions = miou, epoch, confusions
                     save_weights(segmenter, out / "model.safetensors")
                 tracker.show(epoch, examples)
+            elif not tune.indices and epoch == epochs:
+                best_epoch = epoch
+                save_weights(segmenter, out / "model.safetensors")
             for name, last_epoch in snapshots.items():
                 if epoch == last_epoch:
                     save_weights(segmenter, out / f"{name}.safetensors")

@@ -29,7 +29,7 @@ from segpipe.models.checkpoint import (
     read_card,
     write_card,
 )
-from segpipe.params import MemberParams, Params
+from segpipe.params import FoldName, MemberParams, Params
 from segpipe.tables import write_confusion, write_history, write_iou
 from segpipe.training.engine import start_engine
 from segpipe.training.loop import Fitted, Tune, evaluate, fit
@@ -45,7 +45,7 @@ class Job:
     round: Round
     params: MemberParams
     prepared: Prepared
-    fold: int
+    fold: FoldName
     scored_size: tuple[int, int] | None
     out: Path
     pseudo: PseudoLabels | None = None
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def tune(self) -> Tune:
-        """The images that choose the epoch."""
+        """The images that choose the epoch; none for the fold `all`, whose last epoch it is."""
         return Tune(self.prepared, self.prepared.folds[self.fold].tune, self.scored_size)
 
     @property
@@ -62,8 +62,10 @@ class Job:
         return self.params.train.epochs if self.round == "baseline" else self.params.retrain.epochs
 
 
-def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
+def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
     """Train, write the model folder and the plots; return the best pooled mIoU on the fold's tune images.
+
+    None where the fold has no tune images.
 
     Raises ValueError, before any training, for names that no library knows and for labels that come from a teacher
     which saw this fold's held-out images.
@@ -110,7 +112,7 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
         )
     write_card(card, job.out)
     _write_plots(fitted, job, plots)
-    return pooled_miou(fitted.confusions)
+    return pooled_miou(fitted.confusions) if job.tune.indices else None
 
 
 def check_members(params: Params) -> None:
@@ -187,12 +189,17 @@ def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
     card = read_card(job.baseline)
     segmenter = Segmenter(card.architecture, card.mean, card.std)
     load_weights(segmenter, job.out / "model.safetensors")
-    confusions, _ = evaluate(segmenter, job.tune)
-    row = {"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": pooled_miou(confusions)}
+    confusions, miou = np.empty(0), float("nan")
+    if job.tune.indices:
+        confusions, _ = evaluate(segmenter, job.tune)
+        miou = pooled_miou(confusions)
+    row = {"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": miou}
     return card, Fitted([row], card.chosen_epoch, confusions)
 
 
 def _write_plots(fitted: Fitted, job: Job, plots: Path) -> None:
+    if not job.tune.indices:
+        return
     entries = [job.prepared.entries[index] for index in job.tune.indices]
     groups = [entry.group for entry in entries]
     names = job.prepared.classes.names
