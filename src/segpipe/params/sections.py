@@ -70,8 +70,9 @@ class SplitParams(Section):
         if not isinstance(names, list | tuple) or "folds" not in info.data:
             return names
         num_folds = info.data["folds"] or 1
-        known = [name == ALL or (type(name) is int and 0 <= name < num_folds) for name in names]
-        unknown = [repr(name) for name, is_known in zip(names, known, strict=True) if not is_known]
+        there = [*range(num_folds), ALL]
+        # True and 1.0 equal 1
+        unknown = [repr(name) for name in names if isinstance(name, bool | float) or name not in there]
         if unknown:
             numbered = "is fold 0" if num_folds == 1 else f"are folds 0 to {num_folds - 1}"
             raise ValueError(f"names {', '.join(unknown)}; there {numbered}, and all")
