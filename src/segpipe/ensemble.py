@@ -74,16 +74,17 @@ class Ensemble:
 
     def provenance_in_words(self) -> str:
         """Whose scores these are, and whose predictions are submitted."""
+        everything = "every labelled image" + (" outside data.judge" if self.prepared.sets["judge"] else "")
         if not self.scored_folds:
-            return "Nothing is scored: the submitted models (fold all) learned from every labelled image."
+            return f"Nothing is scored: the submitted models (fold all) learned from {everything}."
         listed = ", ".join(map(str, self.scored_folds))
         several = len(self.scored_folds) > 1
         said = f"Scores are those of the models of {'folds' if several else 'fold'} {listed}"
         said += ", each on the judge images that it holds out" if several else ""
         if ALL in self.submitted_folds:
             said += (
-                "; the submission is predicted by other models with the same parameters, which learned from every "
-                "labelled image (fold all) and are themselves never scored"
+                "; the submission is predicted by other models with the same parameters, which learned from "
+                f"{everything} (fold all) and are themselves never scored"
             )
         elif several:
             said += "; the submission is the mean of all of them"

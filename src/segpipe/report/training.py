@@ -30,7 +30,7 @@ def models(run: Run) -> Markup:
             "claim. The scores of the same models on judge images stand above."
         )
     if ALL in run.params.split.train_folds:
-        leads.append("Models of fold all learned from every labelled image: none is scored, the last epoch is taken.")
+        leads.append("Models of fold all hold no image out: none is scored, and the last epoch is taken.")
     rows = [_model_row(run, model) for model in run.models]
     return section("models", "Models", " ".join(leads), table("Models on tune images.", columns, rows))
 
@@ -49,7 +49,8 @@ def learning_curves(run: Run) -> Markup:
     """Tune mIoU, training loss and learning rate over epochs, a row of charts for each fold."""
     lead = (
         "How training went, epoch by epoch; the mark is the epoch that was kept, the one of highest mIoU on tune "
-        "images. The loss of retraining includes its pseudo-labelled images, so rounds compare by mIoU only."
+        "images (of fold all the last). The loss of retraining includes its pseudo-labelled images, so rounds compare "
+        "by mIoU only."
     )
     curves = (("mIoU on tune images", "tune_miou"), ("Training loss", "train_loss"), ("Learning rate", "lr"))
     body = []
