@@ -8,8 +8,8 @@ All four train the same network (FPN on ResNet-18, the same initial weights), wi
 - segpipe: this pipeline's loop on prepared data, with its guard, clipping off;
 - limit: forward, backward, step on a batch in memory, in segpipe's precision.
 
-They take turns in one process; figures are medians of the ratios of one turn. Images are those of a COCO folder (`--root`
-with `--list`), or drawn scenes of 480 px.
+They take turns in one process; figures are medians of the ratios of one turn. Images are those of a COCO folder
+(`--root` with `--list`), or drawn scenes of 480 px.
 
     PYTHONPATH=src python benchmarks/training.py
 """

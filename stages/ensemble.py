@@ -45,20 +45,25 @@ def main() -> None:
     expected = [(entry.file_name, params.submission.size or (entry.height, entry.width)) for entry in test]
     check_submission(arguments.out, formats, expected, prepared.classes.num_classes)
 
-    write_json(arguments.out / "selection.json", selection | {"libraries": library_versions(SCORING)})
+    said = ensemble.provenance() | {"libraries": library_versions(SCORING)}
+    write_json(arguments.out / "selection.json", selection | said)
+    columns = ["name", "miou", "low", "high"]
+    arguments.plots.mkdir(parents=True, exist_ok=True)
+    rows = pd.DataFrame(selection["candidates"]).reindex(columns=columns)
+    rows.to_csv(arguments.plots / "candidates.csv", index=False)
+    write_strips(ensemble, chosen, arguments.images)
+    if not judged:  # `all` alone: a submission without a score
+        write_json(arguments.metrics, {})
+        return
     own, names = confusions[chosen.name], prepared.classes.names
     write_iou(own, groups, names, arguments.plots / "iou.csv")
     write_confusion(own.sum(axis=0), names, arguments.plots / "confusion.csv")
-    columns = ("name", "miou", "low", "high")
-    rows = [{column: row[column] for column in columns} for row in selection["candidates"]]
-    pd.DataFrame(rows).to_csv(arguments.plots / "candidates.csv", index=False)
     per_image = {
         "file_name": [entry.file_name for entry in judged],
         "group": groups,
         "miou": [mean_iou(m) for m in own],
     }
     pd.DataFrame(per_image).to_csv(arguments.plots / "per_image.csv", index=False)
-    write_strips(ensemble, chosen, arguments.images)
     headline = next(row for row in selection["candidates"] if row["name"] == chosen.name)
     write_json(arguments.metrics, {"miou": headline["miou"]})
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from segpipe.data.prepared import Prepared
+from segpipe.data.split import fold_name
 from segpipe.inference.predict import predict_probs, set_threads
 from segpipe.inference.probs import PredictionWriter
 from segpipe.models.checkpoint import load_segmenter
@@ -13,7 +14,7 @@ from segpipe.stage import open_stage, run_stage
 def main() -> None:
     """One model folder in, one probability store out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--fold", type=fold_name, required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

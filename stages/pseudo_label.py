@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from segpipe.data.prepared import Prepared
+from segpipe.data.split import fold_name
 from segpipe.pseudo import make_pseudo_labels
 from segpipe.stage import open_stage, run_stage, write_json
 
@@ -11,7 +12,7 @@ from segpipe.stage import open_stage, run_stage, write_json
 def main() -> None:
     """The teachers' answers of one fold in, labels and their quality out; seconds, no inference."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--fold", type=fold_name, required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--taught", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from segpipe.data.prepared import Prepared
+from segpipe.data.split import fold_name
 from segpipe.inference.predict import set_threads
 from segpipe.inference.teach import teach
 from segpipe.stage import open_stage, run_stage
@@ -13,7 +14,7 @@ from segpipe.wire import check_wired
 def main() -> None:
     """The fold's baseline models and the pool in, the teachers' answers out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--fold", type=fold_name, required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

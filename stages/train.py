@@ -5,6 +5,7 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.data.split import fold_name
 from segpipe.progress import first_process
 from segpipe.stage import open_stage, run_stage, write_json
 from segpipe.training.job import Job
@@ -17,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round", choices=("baseline", "retrain"), required=True)
     parser.add_argument("--member", required=True)
-    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--fold", type=fold_name, required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--pseudo", type=Path)
     parser.add_argument("--baseline", type=Path)
@@ -42,7 +43,7 @@ def main() -> None:
     with Tracker(make_listeners(params.tracking), run) as tracker:
         miou = train_member(job, arguments.plots, tracker)
     if first_process():
-        write_json(arguments.metrics, {"miou": miou})
+        write_json(arguments.metrics, {} if miou is None else {"miou": miou})
 
 
 if __name__ == "__main__":

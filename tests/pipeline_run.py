@@ -47,7 +47,8 @@ def run_stages(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: Sequenc
     """
     monkeypatch.chdir(folder)  # where DVC looks for its repository
     commands = make_project(folder, list(overrides))
-    assert len(commands) == 10  # nine kinds of stage, predict for both rounds
+    folds = load_params().split.train_folds
+    assert len(commands) == 4 + 6 * len(folds)  # sample, prepare, ensemble, report; six a fold, predict for both rounds
     threads = torch.get_num_threads()
     for script, *arguments in commands:
         # the stage checks that the package beside it is the one imported, so it is loaded from its real place

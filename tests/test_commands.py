@@ -15,6 +15,7 @@ ELSEWHERE = {
     ".venv/bin/pip": "needs a package index of CPU builds",
     ". .venv/bin/activate": "the tests' own environment is active",
     "dvc plots show 'dvclive/": "needs a run with tracking.dvclive; tests/test_tracking.py makes one",
+    "for fold in 0 1 2 all": "tests/test_folds.py, on fold 0 and all",
     "dvc repro claims/dvc.yaml": "tests/test_claims_dvc.py, on a claim of one epoch",
     "segpipe score --labels": "tests/test_score.py: it needs label maps and truth of one's own",
     "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",

@@ -258,6 +258,9 @@ def test_the_needed_room_is_what_the_files_take(small_set):
     of_one_model = (prepared / "probs.bin").stat().st_size
     params = params.model_copy(update={"submission": params.submission.model_copy(update={"size": None})})
     assert prediction_bytes(params, extent) == of_one_model * 2 * 2  # two rounds, two members
+    params = params.model_copy(update={"split": params.split.model_copy(update={"train_folds": (0, "all")})})
+    tests_alone = of_one_model * extent.test // (extent.judge + extent.test)  # `all` predicts no judge image
+    assert prediction_bytes(params, extent) == (of_one_model + tests_alone) * 2 * 2
 
 
 def test_prepared_data_of_other_parameters_are_not_taken_for_these(small_set):
@@ -272,6 +275,9 @@ def test_the_sample_is_known_before_it_is_drawn(tmp_path):
     extent = read_extent(PARAMS, tmp_path / "none")
     sample = PARAMS.sample
     assert (extent.labeled, extent.test, extent.num_classes) == (sample.train + sample.val, sample.test, 12)
+    changes = {"data": PARAMS.data.model_copy(update={"val": None}), "split": split_params(folds=5)}
+    extent = read_extent(PARAMS.model_copy(update=changes), tmp_path / "none")
+    assert (extent.labeled, extent.judge) == (sample.train, sample.train // 5 // 2)
 
 
 def test_broken_coco_files_leave_the_size_unknown(small_set):

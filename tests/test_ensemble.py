@@ -109,6 +109,31 @@ def test_test_images_are_averaged_over_folds_and_held_out_ones_come_from_the_fol
     assert len(ensemble.judge_indices) == 4
 
 
+def test_with_the_fold_all_numbered_folds_score_and_all_alone_is_submitted(tmp_path, prepared):
+    sure = {("baseline", "main", 0): [0.9, 0.9, 0.2, 0.2], ("baseline", "main", "all"): [0, 0.1, 0.9, 0]}
+    ensemble = ensemble_of(tmp_path, prepared, sure, folds=(0, "all"))
+    first = list_candidates(("main",))[0]
+    assert [m.tolist() for _, m in ensemble.test_label_maps(first)] == [[[0, 0, 1, 0]]] * 2
+    assert ensemble.judge_indices == sorted(prepared.folds[0].judge)
+    # truth 1 1 0 0, as fold 0 predicts
+    assert ensemble.judge_confusions([first])["baseline-main"].tolist() == [[[2, 0], [0, 2]]] * 2
+    said = ensemble.provenance()
+    assert (said["scored_folds"], said["submitted_folds"]) == ([0], ["all"])
+    assert "Scores are those of the models of fold 0; the submission is predicted by other models" in str(said)
+
+
+def test_of_all_alone_nothing_is_scored_and_what_is_named_is_submitted(tmp_path, prepared):
+    ensemble = ensemble_of(tmp_path, prepared, {("baseline", "main", "all"): [0.9, 0, 0, 0.9]}, folds=("all",))
+    candidates = list_candidates(("main",))
+    assert ensemble.judge_indices == [] and ensemble.judge_confusions(candidates)["mean-all"].shape == (0, 2, 2)
+    assert [m.tolist() for _, m in ensemble.test_label_maps(candidates[0])] == [[[1, 0, 0, 1]]] * 2
+    selection = select("baseline-main", candidates, ensemble.judge_confusions(candidates), [])
+    assert selection["chosen"] == "baseline-main" and selection["judge_images"] == 0
+    assert all(set(row) == {"name", "models"} for row in selection["candidates"])
+    with pytest.raises(ValueError, match="no candidate 'best'"):
+        select("best", candidates, ensemble.judge_confusions(candidates), [])
+
+
 def test_each_judge_image_has_a_confusion_matrix_by_hand(tmp_path, prepared):
     ensemble = ensemble_of(tmp_path, prepared, {("baseline", "main", 0): [0.9, 0.2, 0.8, 0.1]})
     candidates = list_candidates(("main",))
@@ -139,6 +164,12 @@ def test_a_model_that_knows_its_judge_images_is_refused(tmp_path, prepared, seen
     leak = Lineage(**{"learned_from": frozenset(), "tuned_on": frozenset()} | {seen: frozenset({entry.content_hash})})
     with pytest.raises(ValueError, match=f"retrain-main-0 {how} 1 of the images .* {entry.file_name}"):
         ensemble_of(tmp_path, prepared, FIRST, odd=("retrain", "main", 0), lineage=leak)
+
+
+def test_a_model_of_all_is_refused_where_a_numbered_fold_is_scored(tmp_path, prepared):
+    everything = Lineage(frozenset(prepared.hashes(prepared.folds["all"].train)), frozenset())
+    with pytest.raises(ValueError, match="baseline-main-0 learned from 2 of the images that it would be judged on"):
+        ensemble_of(tmp_path, prepared, FIRST, odd=("baseline", "main", 0), lineage=everything)
 
 
 def test_a_model_may_know_training_and_tune_images(tmp_path, prepared):

@@ -177,14 +177,22 @@ def test_an_unknown_member_is_a_key_error():
 # Keys that must fit one another
 
 
+THREE = {"data.val": None, "split.folds": 3}
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [
         ({"data.val": "val.json", "split.folds": 5}, "data.val, split.folds: both are set; held-out images come from"),
         ({"data.val": None, "split.folds": None}, "data.val, split.folds: both are empty"),
-        ({"data.val": None, "split.folds": 3, "split.train_folds": [0, 3]}, "split.train_folds: found fold 3; there"),
-        ({"data.val": "val.json", "split.folds": None, "split.train_folds": [1]}, "split.train_folds: found fold 1"),
-        ({"data.val": None, "split.folds": 3, "split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
+        (THREE | {"split.train_folds": [0, 3]}, "split.train_folds: [0, 3] names 3; there are folds 0 to 2, and all"),
+        (THREE | {"split.train_folds": [-1, "All"]}, "split.train_folds: [-1, 'All'] names -1, 'All'; there are folds"),
+        (THREE | {"split.train_folds": [True, 1.0, "0"]}, "split.train_folds: [True, 1.0, '0'] names True, 1.0, '0';"),
+        (THREE | {"split.train_folds": "all"}, "split.train_folds: 'all' is no list; write it as `- all`"),
+        ({"split.train_folds": [1]}, "split.train_folds: [1] names 1; there is fold 0, and all"),
+        ({"split.train_folds": ["all"]}, "ensemble.rule, split.train_folds: found best with all alone"),
+        ({"split.train_folds": [0, "all"], "data.test": None}, "split.train_folds, data.test: found all with no"),
+        (THREE | {"split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
         (TWO_MEMBERS | {"member_names": ["main", "main"]}, "member_names: found an entry twice in ['main', 'main']"),
         (TWO_MEMBERS | {"members": {"main": {}}}, "members: no entry for 'second' of member_names; add `second: {}`"),
         (
@@ -198,6 +206,13 @@ def test_an_unknown_member_is_a_key_error():
 def test_keys_must_fit_one_another(changes, said):
     (line,) = problems(changes)
     assert line.startswith(said)
+
+
+def test_folds_are_numbers_and_all():
+    folds = [0, 2, "all"]
+    assert check_params(changed(THREE | {"split.train_folds": folds})).split.train_folds == tuple(folds)
+    alone = {"split.train_folds": ["all"], "ensemble.rule": "mean-all"}
+    assert check_params(changed(alone)).split.train_folds == ("all",)
 
 
 def test_a_rule_may_name_any_candidate():

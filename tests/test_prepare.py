@@ -110,7 +110,7 @@ def test_prepared_data_is_opened_for_a_fold_or_for_the_judge(root):
     out = prepare_folder(root)
     with pytest.raises(ValueError, match="for one fold, or with judge=True"):
         Prepared(out)
-    with pytest.raises(ValueError, match="no fold 1; it has folds 0 to 0"):
+    with pytest.raises(ValueError, match="no fold 1; it has 0, all"):
         Prepared(out, fold=1)
 
 
@@ -128,9 +128,10 @@ def test_seeded_folds_hold_each_training_image_out_once_and_keep_scenes_together
     write_folder(root, train=train, test=pictures("t9_0"))
     split = split_params(folds=2, group_by=r"/([st]\d)_")
     prepared = Prepared(prepare_folder(root, split=split, val=None), judge=True)
-    held_out = [fold.tune + fold.judge for fold in prepared.folds]
+    held_out = [prepared.folds[number].tune + prepared.folds[number].judge for number in (0, 1)]
     assert sorted(index for held in held_out for index in held) == list(range(8))
-    for fold, held in zip(prepared.folds, held_out, strict=True):
+    for number, held in enumerate(held_out):
+        fold = prepared.folds[number]
         assert sorted(fold.train + held) == list(range(8))
         parts = [{prepared.entries[i].group for i in part} for part in (fold.train, fold.tune, fold.judge)]
         assert [len(scenes) for scenes in parts] == [2, 1, 1] and len(set.union(*parts)) == 4
@@ -141,8 +142,26 @@ def test_copies_within_the_training_set_are_one_scene(root):
     for seed in range(4):
         prepared = Prepared(prepare_folder(root, split=split_params(folds=2, seed=seed), val=None), judge=True)
         assert prepared.entries[4].group == prepared.entries[0].group == "a.png"
-        for fold in prepared.folds:
+        for fold in (prepared.folds[0], prepared.folds[1]):
             assert any({0, 4} <= set(part) for part in (fold.train, fold.tune, fold.judge))
+
+
+def test_the_fold_all_learns_from_every_labelled_image_and_holds_none_out(root):
+    write_folder(root)
+    prepared = Prepared(prepare_folder(root), fold="all")
+    fold = prepared.folds["all"]
+    assert names(prepared, fold.train) == [f"{stem}.png" for stem in "abcdef"]
+    assert fold.tune == fold.judge == ()
+    assert all(prepared.target(index).shape == (4, 6) for index in fold.train)
+
+
+def test_a_judge_file_of_its_own_stays_closed_to_the_fold_all(root):
+    write_folder(root, judge=pictures("j", "k"))
+    prepared = Prepared(prepare_folder(root, judge="judge.json"), fold="all")
+    assert not set(prepared.folds["all"].train) & set(prepared.sets["judge"])
+    for index in prepared.sets["judge"]:
+        with pytest.raises(PermissionError):
+            prepared.target(index)
 
 
 # The pool

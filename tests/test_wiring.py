@@ -230,6 +230,21 @@ def test_wire_follows_members_and_folds(tmp_path):
     assert member_deps(changed)["teach"] == ["data/prepared", "data/models/baseline/main-${item.fold}"]
 
 
+def with_folds(*folds) -> Params:
+    return PARAMS.model_copy(update={"split": PARAMS.split.model_copy(update={"train_folds": folds})})
+
+
+def test_wire_asks_no_score_of_the_fold_all():
+    beside = {title: plot for drawn in plots(with_folds(0, "all")) for title, plot in drawn.items()}
+    histories = {title: list(plot["y"]) for title, plot in beside.items() if plot["template"] == "seg_curves"}
+    assert "plots/baseline/main-all/history.csv" in histories["Training loss"]
+    assert set(histories["mIoU on tune images"]) == {y for y in histories["Training loss"] if "-all/" not in y}
+    alone = [title for drawn in plots(with_folds("all")) for title in drawn]
+    assert alone == ["Training loss", "Learning rate"]
+    report = member_deps(with_folds("all"))["report"]
+    assert {"data/predictions/retrain-main-all", "data/pseudo/all", "metrics/baseline/main-all.json"} <= set(report)
+
+
 def test_params_yaml_is_written_as_dvc_writes_it(tmp_path):
     original = (ROOT / "params.yaml").read_text(encoding="utf-8")
     copy = tmp_path / "params.yaml"

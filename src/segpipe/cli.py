@@ -47,7 +47,8 @@ def recipe(name: Annotated[str | None, typer.Argument(help="its name; none lists
 def check() -> None:
     """Check params.yaml: every problem at once, with the key, what was found and what is allowed."""
     params = load_params()
-    typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {list(params.split.train_folds)}")
+    folds = ", ".join(map(str, params.split.train_folds))
+    typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {folds}")
 
 
 @app.command()

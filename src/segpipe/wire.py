@@ -4,13 +4,15 @@ DVC has no "all of a matrix" as a dependency, so those lists follow from params.
 writes them; a test holds them equal; aggregating stages refuse to run when they are not.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
 
-from segpipe.params import Params
+from segpipe.data.split import scored_folds
+from segpipe.params import FoldName, Params
 from segpipe.sources import code_deps
 
 PIPELINE = Path("dvc.yaml")
@@ -37,26 +39,32 @@ def member_deps(params: Params) -> dict[str, list[str]]:
 
 
 def plots(params: Params) -> list[dict[str, Any]]:
-    """The top-level `plots:` of dvc.yaml, which knows no matrix."""
-    histories = [
-        f"plots/{round_}/{member}-{fold}/history.csv"
-        for round_ in ROUNDS
-        for member in params.member_names
-        for fold in params.split.train_folds
-    ]
+    """The top-level `plots:` of dvc.yaml, which knows no matrix; what only scored folds have is not asked of `all`."""
+
+    def histories(folds: Sequence[FoldName]) -> list[str]:
+        members = params.member_names
+        return [f"plots/{round_}/{m}-{fold}/history.csv" for round_ in ROUNDS for m in members for fold in folds]
+
+    scored = scored_folds(params.split.train_folds)
     tables = [  # title, template, file, column of x, column of y
         ("mIoU of every candidate on judge images", "seg_intervals", "candidates.csv", "miou", "name"),
         ("IoU per class of the submission on judge images", "seg_iou_bars", "iou.csv", "iou", "class"),
         ("What is taken for what on judge images, in %", "seg_confusion", "confusion.csv", "predicted", "actual"),
     ]
-    curves = [("mIoU on tune images", "tune_miou"), ("Training loss", "train_loss"), ("Learning rate", "lr")]
+    curves = [
+        ("mIoU on tune images", "tune_miou", scored),
+        ("Training loss", "train_loss", params.split.train_folds),
+        ("Learning rate", "lr", params.split.train_folds),
+    ]
     drawn = {
         title: {"template": template, "x": x, "y": {f"plots/ensemble/{table}": y}}
         for title, template, table, x, y in tables
+        if scored
     }
     drawn |= {
-        title: {"template": "seg_curves", "x": "epoch", "y": dict.fromkeys(histories, column)}
-        for title, column in curves
+        title: {"template": "seg_curves", "x": "epoch", "y": dict.fromkeys(histories(folds), column)}
+        for title, column, folds in curves
+        if folds
     }
     return [{title: definition} for title, definition in drawn.items()]
 

@@ -1,7 +1,8 @@
 """What `prepare` leaves behind, opened for reading: images, targets, classes, folds.
 
 Opened for one fold (`fold=0`) it is the view of training and tuning: the targets of that fold's judge images
-cannot be read. Only the stages that decide and report open it with `judge=True`.
+cannot be read. Only the stages that decide and report open it with `judge=True`. The fold `all` learns from every
+labelled image but those of a judge file of its own, and has nothing to tune or judge on.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import numpy as np
 from segpipe.data.split import Fold
 from segpipe.data.store import PackedArrays
 from segpipe.labels import ClassTable
+from segpipe.params import ALL, FoldName
 from segpipe.stage import read_json
 
 
@@ -36,25 +38,27 @@ class Prepared:
     """The prepared data set at `path`.
 
     Attributes: `classes`; `entries`, one for each image; `sets`, indices into them by name (labeled, judge, test,
-    unlabeled); `folds`; `images`, (H, W, 3) uint8 RGB at the networks' size.
+    unlabeled); `folds`, by number and `all`; `images`, (H, W, 3) uint8 RGB at the networks' size.
     """
 
-    def __init__(self, path: Path, *, fold: int | None = None, judge: bool = False) -> None:
+    def __init__(self, path: Path, *, fold: FoldName | None = None, judge: bool = False) -> None:
         table = read_json(path / "table.json")
         self.path = path
         self.classes = ClassTable.from_json(read_json(path / "classes.json"))
         self.entries = tuple(ImageEntry(**entry) for entry in table["images"])
         self.sets = {name: tuple(indices) for name, indices in table["sets"].items()}
         self.image_size = tuple(table["image_size"]) if table["image_size"] else None
-        self.folds = tuple(Fold.from_json(fold) for fold in read_json(path / "folds.json")["folds"])
+        drawn = [Fold.from_json(fold) for fold in read_json(path / "folds.json")["folds"]]
+        self.folds: dict[FoldName, Fold] = dict(enumerate(drawn))
+        self.folds[ALL] = Fold(train=tuple(sorted(self.sets["labeled"])), tune=(), judge=())
         self.images = PackedArrays(path / "images")
         self._targets = PackedArrays(path / "targets")
         self._native_targets = PackedArrays(path / "native_targets")
         if fold is None and not judge:
             raise ValueError("open the prepared data for one fold, or with judge=True where scores are decided")
-        if fold is not None and fold >= len(self.folds):
-            raise ValueError(f"{path}: no fold {fold}; it has folds 0 to {len(self.folds) - 1}")
-        self._closed = frozenset() if judge else frozenset(self.folds[fold].judge)
+        if fold is not None and fold not in self.folds:
+            raise ValueError(f"{path}: no fold {fold}; it has {', '.join(map(str, self.folds))}")
+        self._closed = frozenset() if judge else frozenset((*self.folds[fold].judge, *self.sets["judge"]))
 
     def target(self, index: int) -> np.ndarray:
         """(H, W) uint8 label map of image `index` at the networks' size; PermissionError for a closed judge image."""

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from segpipe.params import SplitParams
+from segpipe.params import ALL, FoldName, SplitParams
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,21 @@ class Fold:
     def from_json(cls, value: dict) -> Self:
         """The inverse of to_json."""
         return cls(*(tuple(value[name]) for name in ("train", "tune", "judge")))
+
+
+def fold_name(text: str) -> FoldName:
+    """`all`, or the number of a fold; ValueError for anything else."""
+    return ALL if text == ALL else int(text)
+
+
+def scored_folds(folds: Sequence[FoldName]) -> tuple[int, ...]:
+    """Of the trained folds those that hold images out, and so can be scored."""
+    return tuple(fold for fold in folds if fold != ALL)
+
+
+def submitted_folds(folds: Sequence[FoldName]) -> tuple[FoldName, ...]:
+    """Of the trained folds those whose models predict what is submitted: `all` alone where it is trained."""
+    return (ALL,) if ALL in folds else tuple(folds)
 
 
 def group_names(file_names: list[str], group_by: str | None) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.scenes import KINDS
-from segpipe.data.split import group_names, seeded_folds
+from segpipe.data.split import group_names, scored_folds, seeded_folds
 from segpipe.params import DataParams, Params
 from segpipe.stage import read_json
 
@@ -99,8 +99,9 @@ def prediction_bytes(params: Params, extent: Extent) -> int:
     """Size of data/predictions: for each model of both rounds one byte for every class and pixel of judge and test."""
     sizes = network_size(params, extent), params.submission.size or extent.native_size
     pixels = min(height * width for height, width in sizes)
-    models = 2 * len(params.member_names) * len(params.split.train_folds)
-    return models * (extent.judge + extent.test) * pixels * extent.num_classes
+    folds = params.split.train_folds
+    images = len(folds) * extent.test + len(scored_folds(folds)) * extent.judge
+    return 2 * len(params.member_names) * images * pixels * extent.num_classes
 
 
 def _from_prepared(path: Path) -> Extent:
@@ -140,15 +141,16 @@ def _from_coco(params: Params) -> Extent:
 
 
 def _from_sample(params: Params) -> Extent:
-    sample = params.sample
+    sample, data, folds = params.sample, params.data, params.split.folds
+    held_out = sample.val if data.val else sample.train // (folds or 1)
     return Extent(
         source="section sample of params.yaml",
-        labeled=sample.train + sample.val,
+        labeled=sample.train + (sample.val if data.val else 0),
         test=sample.test,
         unlabeled=sample.unlabeled,
-        judge=round(sample.val * params.split.judge_fraction),
+        judge=round(held_out * params.split.judge_fraction),
         native_size=(sample.size, sample.size),
-        num_classes=len(KINDS) + (params.data.background == "class"),
+        num_classes=len(KINDS) + (data.background == "class"),
     )
 
 

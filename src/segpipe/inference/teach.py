@@ -11,10 +11,11 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.store import PackedWriter
 from segpipe.inference.predict import predict_probs
 from segpipe.models.checkpoint import load_segmenter
+from segpipe.params import FoldName
 from segpipe.stage import write_json
 
 
-def teach(prepared: Prepared, fold: int, teachers: list[Path], *, flips: bool, out: Path) -> None:
+def teach(prepared: Prepared, fold: FoldName, teachers: list[Path], *, flips: bool, out: Path) -> None:
     """Write `classes` and `confidence` (uint8 stores) and card.json to `out`: the pool's images, then tune images.
 
     Confidence is the highest mean probability over the teachers, in 255ths. Raises ValueError when a teacher knows

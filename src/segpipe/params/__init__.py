@@ -18,10 +18,13 @@ from segpipe.params.training import (
     SchedulerParams,
     TrainParams,
 )
+from segpipe.params.values import ALL, FoldName
 
 __all__ = [
+    "ALL",
     "OVERRIDABLE",
     "DataParams",
+    "FoldName",
     "LossParams",
     "MemberParams",
     "ModelParams",

@@ -12,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from segpipe.params.sections import Params, candidate_names
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
+from segpipe.params.values import ALL
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -90,13 +91,12 @@ def _cross_problems(params: "Params") -> list[str]:
         found = "both are set" if params.data.val else "both are empty"
         problems.append(f"data.val, split.folds: {found}; held-out images come from exactly one of them")
     if "split" in has:
-        num_folds = params.split.folds or 1
-        problems += [
-            f"split.train_folds: found fold {fold}; there are folds 0 to {num_folds - 1}"
-            for fold in params.split.train_folds
-            if fold >= num_folds
-        ]
         problems += _doubled("split.train_folds", params.split.train_folds)
+        if {"data"} <= has and ALL in params.split.train_folds and params.data.test is None:
+            problems.append(
+                "split.train_folds, data.test: found all with no images to submit, which is what all is trained for; "
+                "name a file in data.test, or train numbered folds only"
+            )
     if "member_names" in has:
         problems += _doubled("member_names", params.member_names)
         for name in params.member_names:
@@ -107,7 +107,20 @@ def _cross_problems(params: "Params") -> list[str]:
         rules = ("best", *candidate_names(params.member_names))
         if "ensemble" in has and params.ensemble.rule not in rules:
             problems.append(not_allowed("ensemble.rule", params.ensemble.rule, rules))
+        elif {"ensemble", "split"} <= has and set(params.split.train_folds) == {ALL}:
+            problems += _unscored_rule(params.ensemble.rule, params.member_names)
     return problems
+
+
+def _unscored_rule(rule: str, member_names: tuple[str, ...]) -> list[str]:
+    """With `all` alone nothing is scored, so that no rule but a name can choose."""
+    names = candidate_names(member_names)
+    if rule in names:
+        return []
+    return [
+        f"ensemble.rule, split.train_folds: found {rule} with all alone, of which nothing is scored; set ensemble.rule "
+        f"to what is to be submitted ({', '.join(names)}), or train a numbered fold beside it, which scores"
+    ]
 
 
 def _doubled(key: str, values: tuple) -> list[str]:

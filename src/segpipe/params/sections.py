@@ -6,11 +6,13 @@ The code holds no defaults, so two commits with equal params.yaml were run with 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
+    ALL,
     FileName,
+    FoldName,
     Fraction,
     Names,
     NonNegative,
@@ -54,10 +56,27 @@ class SplitParams(Section):
     """Folds and their tune / judge halves."""
 
     folds: Annotated[int, Field(ge=2)] | None
-    train_folds: Annotated[tuple[NonNegative, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    train_folds: Annotated[tuple[FoldName, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     judge_fraction: Annotated[float, Field(gt=0, lt=1)]
     group_by: str | None
     seed: NonNegative
+
+    @field_validator("train_folds", mode="before")
+    @classmethod
+    def _folds_that_exist(cls, names: object, info: ValidationInfo) -> object:
+        """One message for names of any type, where a union would give one for each of its members."""
+        if names == ALL:
+            raise ValueError("is no list; write it as `- all` on a line of its own")
+        if not isinstance(names, list | tuple) or "folds" not in info.data:
+            return names
+        num_folds = info.data["folds"] or 1
+        there = [*range(num_folds), ALL]
+        # True and 1.0 equal 1
+        unknown = [repr(name) for name in names if isinstance(name, bool | float) or name not in there]
+        if unknown:
+            numbered = "is fold 0" if num_folds == 1 else f"are folds 0 to {num_folds - 1}"
+            raise ValueError(f"names {', '.join(unknown)}; there {numbered}, and all")
+        return names
 
     @field_validator("group_by")
     @classmethod

@@ -1,6 +1,6 @@
 """What the keys of params.yaml may hold, and the form that every section shares."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -9,6 +9,9 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 FileName = Annotated[str, Field(min_length=1)]
+
+ALL: Final = "all"  # the fold that holds nothing out: it learns from every labelled image, and is never scored
+FoldName = int | Literal["all"]
 
 
 def as_tuple(value: object) -> object:

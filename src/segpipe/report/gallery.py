@@ -27,11 +27,13 @@ WORST, MIDDLE, BEST, TEST, POOL = 4, 2, 3, 6, 6  # images of each kind
 
 def judge_images(run: Run) -> Markup:
     """Truth, prediction and mistakes of the worst, the middle and the best judge images."""
+    if run.judged is None:
+        return section("judge-images", "Judge images", "No image was held out to judge on.")
     lead = (
         "Judge images with the lowest, the middle and the highest mIoU of the submission: the worst show what to work "
         "on, the middle what to expect. Images of nothing but background do not stand among the best."
     )
-    ranked = run.per_image.dropna(subset="miou").sort_values("miou", kind="stable")
+    ranked = run.judged.per_image.dropna(subset="miou").sort_values("miou", kind="stable")
     body: list[Markup] = [class_legend(run, *mistake_legend(run))]
     for title, rows in _ends_and_middle(run, ranked):
         if len(rows):

@@ -11,7 +11,7 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.ensemble import ROUNDS, Candidate, Ensemble, list_candidates, load_predictions
 from segpipe.labels import IGNORE_INDEX
-from segpipe.params import Params
+from segpipe.params import ALL, FoldName, Params
 from segpipe.stage import read_json
 
 # what names things is text, whatever it looks like: a class may be called "NA" or "1.0"
@@ -20,17 +20,22 @@ _TEXT = ("class", "actual", "predicted", "file_name", "group", "image")
 
 @dataclass(frozen=True)
 class ModelRun:
-    """One model: its score on tune images and how it came about, one row of `history` an epoch."""
+    """One model: its score on tune images, NaN without any, and how it came about, one row of `history` an epoch."""
 
     round: str
     member: str
-    fold: int
+    fold: FoldName
     tune_miou: float
     history: pd.DataFrame
 
     @property
     def chosen_epoch(self) -> float:
-        """The first epoch of highest tune mIoU, as training chooses it; NaN where no score is a number."""
+        """The first epoch of highest tune mIoU, as training chooses it; NaN where no score is a number.
+
+        Of the fold `all`, which has no tune images, the last.
+        """
+        if self.fold == ALL:
+            return float(self.epochs)
         known = self.history.dropna(subset="tune_miou")
         return float(known.loc[known["tune_miou"].idxmax(), "epoch"]) if len(known) else float("nan")
 
@@ -44,7 +49,7 @@ class ModelRun:
 class PseudoRun:
     """The pseudo labels of one fold: share of the pool's pixels kept, tables by class and by image, the labels."""
 
-    fold: int
+    fold: FoldName
     kept: float
     quality: pd.DataFrame
     agreement: pd.DataFrame
@@ -58,8 +63,17 @@ class PseudoRun:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The submission on judge images: a table by class, the (C, C) confusion matrix, a table by image."""
+
+    iou: pd.DataFrame
+    confusion: np.ndarray
+    per_image: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Run:
-    """All of it; `iou`, `confusion` and `per_image` are those of the chosen candidate on judge images."""
+    """All of it; `judged` is how the chosen candidate did on judge images, None where no fold is scored."""
 
     params: Params
     prepared: Prepared
@@ -69,9 +83,7 @@ class Run:
     data_check: dict
     models: list[ModelRun]
     pseudo: list[PseudoRun]
-    iou: pd.DataFrame
-    confusion: np.ndarray
-    per_image: pd.DataFrame
+    judged: Judged | None
 
     @cached_property
     def index_of(self) -> dict[str, int]:
@@ -105,8 +117,6 @@ def gather(
             f"{submission_folder / 'selection.json'}: chose {selection['chosen']!r}, which params.yaml does not know "
             f"(its members: {', '.join(members)}); run `dvc repro`"
         )
-    num_classes = prepared.classes.num_classes
-    confusion = read_csv(plots_folder / "ensemble" / "confusion.csv")["pixels"].to_numpy()
     return Run(
         params=params,
         prepared=prepared,
@@ -121,9 +131,7 @@ def gather(
             for round_ in ROUNDS
         ],
         pseudo=[_read_pseudo(fold, pseudo_folder, metrics_folder, plots_folder) for fold in folds],
-        iou=read_csv(plots_folder / "ensemble" / "iou.csv"),
-        confusion=confusion.reshape(num_classes, num_classes),
-        per_image=read_csv(plots_folder / "ensemble" / "per_image.csv"),
+        judged=_read_judged(plots_folder / "ensemble") if ensemble.scored_folds else None,
     )
 
 
@@ -134,13 +142,19 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
 
 
-def _read_model(round_: str, member: str, fold: int, metrics: Path, plots: Path) -> ModelRun:
+def _read_judged(folder: Path) -> Judged:
+    iou = read_csv(folder / "iou.csv")
+    confusion = read_csv(folder / "confusion.csv")["pixels"].to_numpy().reshape(len(iou), len(iou))
+    return Judged(iou, confusion, read_csv(folder / "per_image.csv"))
+
+
+def _read_model(round_: str, member: str, fold: FoldName, metrics: Path, plots: Path) -> ModelRun:
     key = f"{member}-{fold}"
-    miou = read_json(metrics / round_ / f"{key}.json")["miou"]
+    miou = read_json(metrics / round_ / f"{key}.json").get("miou", float("nan"))  # {} for the fold `all`
     return ModelRun(round_, member, fold, miou, read_csv(plots / round_ / key / "history.csv"))
 
 
-def _read_pseudo(fold: int, pseudo: Path, metrics: Path, plots: Path) -> PseudoRun:
+def _read_pseudo(fold: FoldName, pseudo: Path, metrics: Path, plots: Path) -> PseudoRun:
     return PseudoRun(
         fold,
         read_json(metrics / "pseudo_label" / f"{fold}.json")["kept"],

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from segpipe.libraries import SCORING, Libraries, library_versions
+from segpipe.params import ALL
 from segpipe.report.charts import Axis, class_name, range_row
 from segpipe.report.gather import Run
 from segpipe.report.markup import (
@@ -41,9 +42,11 @@ def data(run: Run) -> Markup:
     images = table("Images of each kind.", [Column("Kind"), Column("Images", "number")], counts)
     columns = [Column("Fold"), Column("Train", "number"), Column("Tune", "number"), Column("Judge", "number")]
     columns.append(Column("Used"))
+    used = run.params.split.train_folds
     rows = [
-        [i, len(fold.train), len(fold.tune), len(fold.judge), "yes" if i in run.params.split.train_folds else "no"]
-        for i, fold in enumerate(folds)
+        [name, len(fold.train), len(fold.tune), len(fold.judge), "yes" if name in used else "no"]
+        for name, fold in folds.items()
+        if name != ALL or name in used
     ]
     shares = list(check["class_pixel_shares"].values())
     axis = Axis(0.0, Axis.around([0.0, *shares]).high)

@@ -6,7 +6,8 @@ stands in it. Versions of libraries do; they are part of what decided the number
 
 from pathlib import Path
 
-from segpipe.params import Params
+from segpipe.data.split import scored_folds
+from segpipe.params import ALL, Params
 from segpipe.report.document import document
 from segpipe.report.gallery import judge_images, pseudo_labels, submitted_images
 from segpipe.report.gather import Run, gather
@@ -56,10 +57,10 @@ def write_report(
 
 def page(run: Run) -> str:
     """The whole document."""
-    title = f"Segmentation report: {fixed(run.headline['miou'])} mIoU"
+    score = f"{fixed(run.headline['miou'])} mIoU" if run.judged else "not scored"
     main = tag("main", join([_summary(run), *(part(run) for _, _, part in CONTENTS)]), id="main")
     skip = tag("a", "Skip to the results", href="#main", class_="skip")
-    return document(title, _top(run) + main + _footer(), before=skip)
+    return document(f"Segmentation report: {score}", _top(run) + main + _footer(), before=skip)
 
 
 def _top(run: Run) -> Markup:
@@ -67,10 +68,18 @@ def _top(run: Run) -> Markup:
     lead = (
         f"What the pipeline made of {count(len(run.prepared.sets['labeled']), 'labelled image')} and "
         f"{count(len(run.prepared.pool()), 'image')} to pseudo-label, with {members} on "
-        f"{count(len(run.params.split.train_folds), 'fold')}: a submission for "
+        f"{_folds(run)}: a submission for "
         f"{count(len(run.prepared.sets['test']), 'test image')} in {run.prepared.classes.num_classes} classes."
     )
     return tag("header", tag("h1", "Segmentation report") + tag("p", lead, class_="lead"))
+
+
+def _folds(run: Run) -> str:
+    numbered = len(scored_folds(run.params.split.train_folds))
+    parts = [count(numbered, "fold")] if numbered else []
+    if ALL in run.params.split.train_folds:
+        parts.append("every labelled image at once")
+    return " and on ".join(parts)
 
 
 def _summary(run: Run) -> Markup:

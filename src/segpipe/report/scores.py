@@ -23,6 +23,10 @@ from segpipe.report.markup import (
 
 def headline(run: Run) -> Markup:
     """The submission's score, and what was chosen by which rule."""
+    if run.judged is None:
+        named = tag("p", Markup("Submitted: ") + tag("strong", run.chosen.name) + ", named by ensemble.rule.")
+        why = tag("div", named + tag("p", run.ensemble.provenance_in_words()), class_="why")
+        return tag("div", tag("div", tag("p", "Not scored", class_="range")) + why, class_="headline")
     row, selection = run.headline, run.selection
     score = tag("p", tag("span", fixed(row["miou"])) + " " + tag("small", "mIoU"), class_="score")
     within = tag("p", f"95\u00a0% interval {interval(row['low'], row['high'])}", class_="range")
@@ -35,6 +39,8 @@ def headline(run: Run) -> Markup:
 
 def _reasons(run: Run) -> Iterator[str]:
     row, selection = run.headline, run.selection
+    if len(run.params.split.train_folds) > 1:
+        yield run.ensemble.provenance_in_words()
     if "optimism" in selection:
         yield f"It was {selection['headline']}{_flattery(selection['optimism'])}"
     else:
@@ -57,6 +63,8 @@ def _flattery(optimism: float) -> str:
 
 def candidates(run: Run) -> Markup:
     """Every way to predict that was considered, with its score."""
+    if run.judged is None:
+        return _unscored(run)
     rows, reference = run.selection["candidates"], run.selection["reference"]
     at_reference = next(row["miou"] for row in rows if row["name"] == reference)
     axis = Axis.around([row[key] for row in rows for key in ("miou", "low", "high")], at_reference)
@@ -78,6 +86,16 @@ def candidates(run: Run) -> Markup:
     return section("candidates", "Candidates", lead, shown, tag("p", note, class_="note"))
 
 
+def _unscored(run: Run) -> Markup:
+    rows = run.selection["candidates"]
+    chosen = next(i for i, row in enumerate(rows) if row["name"] == run.chosen.name)
+    names = [[tag("span", row["name"], class_="word"), ", ".join(row["models"])] for row in rows]
+    lead = "Every single model and every plain mean that could be submitted. None has a score: no image was held out."
+    caption = f"Candidates; {run.chosen.name}, set off, was submitted."
+    shown = table(caption, [Column("Candidate"), Column("Models")], names, marked=chosen)
+    return section("candidates", "Candidates", lead, shown)
+
+
 def _candidate_row(row: dict, axis: Axis) -> list[object]:
     difference = row["difference"]
     compared = difference["verdict"] != "reference"
@@ -97,7 +115,9 @@ def _candidate_row(row: dict, axis: Axis) -> list[object]:
 
 def classes(run: Run) -> Markup:
     """IoU of each class with its interval, then what is taken for what."""
-    axis, table_of = Axis(0.0, 1.0), run.prepared.classes
+    if run.judged is None:
+        return section("classes", "Classes", "No image was held out to score the classes on.")
+    axis, table_of, judged = Axis(0.0, 1.0), run.prepared.classes, run.judged
     columns = [
         Column("Class"),
         Column(axis.title, "chart"),
@@ -105,9 +125,9 @@ def classes(run: Run) -> Markup:
         Column("95\u00a0% interval", "number"),
     ]
     columns.append(Column("Share of true pixels", "number"))
-    truth = run.confusion.sum(axis=1)
+    truth = judged.confusion.sum(axis=1)
     rows = []
-    for index, row in enumerate(run.iou.itertuples()):
+    for index, row in enumerate(judged.iou.itertuples()):
         drawn = range_row(table_of.names[index], row.iou, row.low, row.high, axis, bar=True)
         share = percent(truth[index] / max(truth.sum(), 1), 2)
         rows.append(
@@ -129,5 +149,5 @@ def classes(run: Run) -> Markup:
         table("IoU of the submission by class, on judge images.", columns, rows),
         tag("h3", "What is taken for what"),
         tag("p", note, class_="note"),
-        confusion_table(named, run.confusion),
+        confusion_table(named, judged.confusion),
     )

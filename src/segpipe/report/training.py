@@ -2,6 +2,7 @@
 
 import math
 
+from segpipe.params import ALL
 from segpipe.report.charts import Line, class_name, line_chart, line_legend
 from segpipe.report.gather import ModelRun, PseudoRun, Run
 from segpipe.report.markup import (
@@ -22,12 +23,16 @@ def models(run: Run) -> Markup:
     """One row a model."""
     columns = [Column("Member"), Column("Fold", "number"), Column("Round"), Column("Architecture"), Column("Encoder")]
     columns += [Column("Tune mIoU", "number"), Column("Chosen epoch", "number"), Column("Epochs", "number")]
-    lead = (
-        "Each model's best score on tune images, which chose its epoch: good for watching training, too kind for a "
-        "claim. The scores of the same models on judge images stand above."
-    )
+    leads = []
+    if run.judged is not None:
+        leads.append(
+            "Each model's best score on tune images, which chose its epoch: good for watching training, too kind for a "
+            "claim. The scores of the same models on judge images stand above."
+        )
+    if ALL in run.params.split.train_folds:
+        leads.append("Models of fold all hold no image out: none is scored, and the last epoch is taken.")
     rows = [_model_row(run, model) for model in run.models]
-    return section("models", "Models", lead, table("Models on tune images.", columns, rows))
+    return section("models", "Models", " ".join(leads), table("Models on tune images.", columns, rows))
 
 
 def _model_row(run: Run, model: ModelRun) -> list[object]:
@@ -44,15 +49,17 @@ def learning_curves(run: Run) -> Markup:
     """Tune mIoU, training loss and learning rate over epochs, a row of charts for each fold."""
     lead = (
         "How training went, epoch by epoch; the mark is the epoch that was kept, the one of highest mIoU on tune "
-        "images. The loss of retraining includes its pseudo-labelled images, so rounds compare by mIoU only."
+        "images (of fold all the last). The loss of retraining includes its pseudo-labelled images, so rounds compare "
+        "by mIoU only."
     )
     curves = (("mIoU on tune images", "tune_miou"), ("Training loss", "train_loss"), ("Learning rate", "lr"))
     body = []
     for fold in run.params.split.train_folds:
+        drawn = [curve for curve in curves if fold != ALL or curve[1] != "tune_miou"]
         those = [model for model in run.models if model.fold == fold]
         names = [f"{model.member}, {model.round}" for model in those]
         charts = []
-        for title, column in curves:
+        for title, column in drawn:
             lines = [
                 Line(name, model.history["epoch"], model.history[column], model.chosen_epoch)
                 for name, model in zip(names, those, strict=True)

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from segpipe.data.prepared import Prepared
+from segpipe.data.split import scored_folds
 from segpipe.ensemble import Candidate, Ensemble, list_candidates, load_predictions
 from segpipe.params import Params
 from segpipe.score.sheet import Judged, ScoreSheet, fill_sheet
@@ -16,9 +17,15 @@ def score_candidate(
     """Score candidate `name` on judge images, from the outputs of the stages in folder `data`.
 
     None is the candidate that is submitted. Memory is flat in the number of images but for one confusion matrix each.
-    Raises ValueError for a name that is no candidate, FileNotFoundError for outputs that are not there.
+    Raises ValueError for a name that is no candidate and where no trained fold can be scored, FileNotFoundError for
+    outputs that are not there.
     """
-    notes = []
+    folds, notes = params.split.train_folds, []
+    if not scored_folds(folds):
+        raise ValueError(
+            "split.train_folds: found all alone, whose models learned from every labelled image, so nothing can be "
+            "scored; train a numbered fold too ([0, all]), run `segpipe wire` and `dvc repro`"
+        )
     if name is None:
         selection = read_json(data / "submission" / "selection.json")
         name = selection["chosen"]
@@ -28,7 +35,9 @@ def score_candidate(
             )
     candidates = list_candidates(params.member_names)
     wanted = _find([found for found in (name, against) if found is not None], candidates)
-    notes.append("Judge images are those that no model trained or was tuned on.")
+    notes.append("Judge images are those that no scored model trained or was tuned on.")
+    if scored_folds(folds) != folds:
+        notes.append("The submission comes from models of fold all, of the same parameters, which are never scored.")
     own, *others = _judge(params, wanted, data)
     if own.confusions["native"] is own.confusions["scored"]:
         notes.append("Every image is scored at its own size, so that both columns are the same.")
@@ -54,7 +63,7 @@ def _judge(params: Params, wanted: list[Candidate], data: Path) -> list[Judged]:
     """How each wanted candidate did; one pass over the images for each size."""
     parts = {member for candidate in wanted for _, member in candidate.parts}
     members = tuple(member for member in params.member_names if member in parts)
-    folds = params.split.train_folds
+    folds = scored_folds(params.split.train_folds)
     stores = load_predictions(data / "predictions", members, folds)
     prepared = Prepared(data / "prepared", judge=True)
     scored = Ensemble(prepared, stores, folds)

@@ -18,7 +18,7 @@ from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.models.checkpoint import read_card
-from segpipe.params import MemberParams
+from segpipe.params import FoldName, MemberParams
 from segpipe.sources import code_deps, code_digest
 from segpipe.training.evaluate import Tune
 
@@ -32,7 +32,7 @@ class Job:
     round: Round
     params: MemberParams
     prepared: Prepared
-    fold: int
+    fold: FoldName
     scored_size: tuple[int, int] | None
     out: Path
     pseudo: PseudoLabels | None = None
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def tune(self) -> Tune:
-        """The images that choose the epoch."""
+        """The images that choose the epoch; none for the fold `all`, whose last epoch it is."""
         return Tune(self.prepared, self.prepared.folds[self.fold].tune, self.scored_size)
 
     @property

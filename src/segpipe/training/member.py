@@ -37,8 +37,10 @@ from segpipe.training.state import State, open_state, run_key
 from segpipe.training.tracking.tracker import Tracker
 
 
-def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
+def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
     """Train, write the model folder and the plots; return the best pooled mIoU on the fold's tune images.
+
+    None where the fold has none; the last weights are then kept, and nothing is scored.
 
     A run that was interrupted goes on from its state. Raises ValueError, before any training, for names that no library
     knows and for labels that come from a teacher which saw this fold's held-out images.
@@ -57,7 +59,7 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float:
     if first_process():
         write_card(card, job.out)
         _write_plots(fitted, job, plots)
-    return pooled_miou(fitted.confusions)
+    return pooled_miou(fitted.confusions) if job.tune.indices else None
 
 
 def check_members(params: Params) -> None:
@@ -157,12 +159,17 @@ def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
     card = read_card(job.baseline)
     segmenter = Segmenter(card.architecture, card.mean, card.std)
     load_weights(segmenter, job.out / "model.safetensors")
-    confusions, _ = evaluate(segmenter, job.tune)
-    row = {"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": pooled_miou(confusions)}
+    confusions, miou = np.empty(0), float("nan")
+    if job.tune.indices:
+        confusions, _ = evaluate(segmenter, job.tune)
+        miou = pooled_miou(confusions)
+    row = {"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": miou}
     return card, Fitted([row], Best(card.chosen_epoch, card.chosen_weights, row["tune_miou"]), confusions)
 
 
 def _write_plots(fitted: Fitted, job: Job, plots: Path) -> None:
+    if not job.tune.indices:
+        return
     entries = [job.prepared.entries[index] for index in job.tune.indices]
     groups = [entry.group for entry in entries]
     names = job.prepared.classes.names

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from segpipe.labels import ClassTable
-from segpipe.params import TrackingParams
+from segpipe.params import FoldName, TrackingParams
 from segpipe.progress import first_process, say
 from segpipe.training.tracking.dvclive_curves import DvcliveCurves
 from segpipe.training.tracking.listener import Example, Listener, Row, Run
@@ -68,7 +68,7 @@ def make_listeners(params: TrackingParams) -> list[Listener]:
     return listeners
 
 
-def describe_run(round_: str, member: str, fold: int, config: dict[str, Any], classes: ClassTable) -> Run:
+def describe_run(round_: str, member: str, fold: FoldName, config: dict[str, Any], classes: ClassTable) -> Run:
     """The run of one training stage, named by DVC where DVC runs it."""
     return Run(
         name=os.environ.get("DVC_STAGE", f"{round_}@{member}-{fold}"),
