@@ -505,9 +505,11 @@ def test_a_lack_of_memory_is_told_in_words_and_the_state_is_intact(tiny, folder,
     ],
 )
 def test_every_form_of_a_lack_of_memory_is_known(error):
-    with pytest.raises(ValueError, match="baseline@main-0: out of memory"):
-        with short_of_memory_in_words("baseline@main-0"):
-            raise error
+    with (
+        pytest.raises(ValueError, match="baseline@main-0: out of memory"),
+        short_of_memory_in_words("baseline@main-0"),
+    ):
+        raise error
 
 
 def test_other_errors_keep_their_kind():
