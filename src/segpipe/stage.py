@@ -1,5 +1,6 @@
 """The edge of a stage: checked parameters, this tree's own code, small results written the same way each time."""
 
+import errno
 import json
 import os
 import sys
@@ -8,6 +9,25 @@ from pathlib import Path
 
 import segpipe
 from segpipe.params import Params, load_params
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, used up quota, limit on a file's size
+
+
+def started_by() -> tuple[int, ...]:
+    """The process that started this one; where that is the shell in which DVC runs commands, the shell's parent too.
+
+    Some shells become the command that they are given, others (dash, as Debian's /bin/sh) wait for it and outlive DVC.
+    """
+    parent = os.getppid()
+    try:
+        name, _, rest = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
+    except OSError:  # it has just ended
+        return (parent,)
+    is_shell = name == Path(os.environ.get("SHELL") or "/bin/sh").name
+    return (parent, int(rest.split()[1])) if is_shell else (parent,)
+
+
+STARTED_BY = started_by()  # now, seconds before the slow libraries are there: DVC may be killed meanwhile
 
 
 def open_stage(script: str, params: Path = Path("params.yaml")) -> Params:
@@ -37,16 +57,26 @@ def check_tree(script: str) -> None:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage; a mistake in its input is one clear message and exit code 1, not a traceback.
 
-    Bad input raises ValueError or FileNotFoundError throughout the package; anything else is a bug and keeps its
-    traceback, as everything does where the environment has SEGPIPE_TRACEBACK.
+    Bad input raises ValueError or FileNotFoundError throughout the package, and any file may meet a full disk; anything
+    else is a bug and keeps its traceback, as everything does where the environment has SEGPIPE_TRACEBACK.
     """
     try:
         main()
-    except (ValueError, FileNotFoundError) as error:
-        if os.environ.get("SEGPIPE_TRACEBACK"):
+    except Exception as error:
+        message = _message(error)
+        if message is None or os.environ.get("SEGPIPE_TRACEBACK"):
             raise
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell of an error that is no bug."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return (
+            f"{error.filename or 'an output'}: {error.strerror}; make room on its disk and run the same command again"
+        )
+    return str(error) if isinstance(error, ValueError | FileNotFoundError) else None
 
 
 def write_json(path: Path, value: object) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_PARENT = os.getppid()  # at import, seconds before training: whoever started this process
+from segpipe.stage import STARTED_BY, started_by
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler, a lost terminal
 
 
 class Interruption:
@@ -27,7 +29,7 @@ class Interruption:
         """Why to stop, in words."""
         if self._signal is not None:
             return f"stopped by {signal.Signals(self._signal).name}"
-        if self._follows_parent and os.getppid() != _PARENT:
+        if self._follows_parent and started_by() != STARTED_BY:
             return "the process that started this stage is gone"
         return None
 
@@ -39,17 +41,31 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """SIGINT and SIGTERM become a wish that the loop grants between updates; a second one ends the process at once.
+    """Signals of ENDING become a wish that the loop grants between updates; a second one ends the process at once.
 
-    In a thread that is not the main one signals are left alone.
+    One that this process was started to ignore (by nohup, or behind a script's &) stays ignored. In a thread that is
+    not the main one signals are left alone.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGCHLD)}
+    for number in ENDING:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, interruption._hear)
     try:
         yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave_workers_to_loader() -> None:
+    """Call after a DataLoader has started its workers: torch then raises in the main thread when one of them dies.
+
+    That may be in the middle of an update, or of a save. The loader itself finds out within five seconds, when it waits
+    for the next batch.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -19,7 +19,7 @@ from segpipe.progress import first_process, say
 from segpipe.tables import write_history
 from segpipe.training.display import TrainingDisplay
 from segpipe.training.evaluate import Tune, evaluate
-from segpipe.training.interrupt import Interruption
+from segpipe.training.interrupt import Interruption, leave_workers_to_loader
 from segpipe.training.learner import Learner, NotFinite
 from segpipe.training.state import State
 from segpipe.training.tracking.listener import Row
@@ -114,10 +114,13 @@ class Training:
 
     def _loaded(self) -> Iterator[Any]:
         try:
-            yield from self.loader
+            loaded = iter(self.loader)
+            leave_workers_to_loader()
+            yield from loaded
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if not str(error).startswith("DataLoader worker (pid"):  # else an error that a worker met, and told of
                 raise
+            self._between_updates()  # a signal to the whole group ends workers too
             self._save()
             raise ValueError(
                 f"a loader process died ({str(error).splitlines()[0]}), often for lack of memory, or of shared memory "

@@ -33,6 +33,7 @@ from segpipe.training.job import Job, identity, lineage_of, parts_of
 from segpipe.training.learner import Learner
 from segpipe.training.loop import Around, Best, Fitted, Training
 from segpipe.training.schedule import floor_warning
+from segpipe.training.shortage import short_of_memory_in_words
 from segpipe.training.state import State, open_state, run_key
 from segpipe.training.tracking.tracker import Tracker
 
@@ -99,7 +100,7 @@ def _train(
     names = _FileNames(job, parts)
     with open_state(run_key(identity(job, fabric)), job.stage, writes=first_process()) as state:
         fabric.barrier()  # the first rank holds the state, or has refused to
-        with interruptible() as interruption:
+        with interruptible() as interruption, short_of_memory_in_words(job.stage):
             around = Around(state, interruption, tracker, history_file, names)
             loader = make_loader(parts, batches, params.train.workers)
             fitted = Training(learner, loader, batches, job.tune, job.epochs, around).run()

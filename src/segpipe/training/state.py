@@ -9,22 +9,26 @@ import fcntl
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from safetensors import SafetensorError
 
 from segpipe.progress import say
 
 FOLDER = ".checkpoints"
 PATIENCE_SECONDS = 30.0  # what the orphan of a killed run needs to notice, save and go
-KEPT = 3  # unfinished runs of a stage that wait to be taken up again
-_STATE, _LOCK, _STAGE = "state.pt", "lock", "stage.json"
+KEPT = 3  # unfinished runs of a stage that wait to be taken up again, however long
+HOUR, DAY = 3600, 86_400  # seconds
+_STATE, _LOCK, _STAGE, _FINISHED = "state.pt", "lock", "stage.json", "finished"
+_PART, _GONE = ".part", ".gone"  # endings of what is being written, and being removed
 
 
 def workspace() -> Path:
@@ -44,36 +48,52 @@ class State:
         self.folder, self._writes = folder, writes
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last; None where there is nothing yet."""
+        """What was saved last; None where there is nothing yet. Raises ValueError where it cannot be read."""
         path = self.folder / _STATE
-        return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path}: cannot be read ({_first_line(error)}); it was damaged after it was written. Remove "
+                f"{self.folder} and run the same command again: training starts afresh"
+            ) from error
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what was saved; only tensors, numbers, strings, lists and dicts. Raises ValueError on a full disk."""
-        self.write(_STATE, lambda path: torch.save(state, path))
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:  # given a path, torch would not say why it could not write
+                torch.save(state, file)
+
+        self.write(_STATE, write)
 
     def write(self, name: str, writer: Callable[[Path], None]) -> None:
         """Have `writer` write a file of the folder, whole or not at all. Raises ValueError on a full disk."""
         if not self._writes:
             return
-        path, part = self.folder / name, self.folder / f"{name}.part"
+        path, part = self.folder / name, self.folder / f"{name}{_PART}"
         try:
             writer(part)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())  # else a power cut could leave the new name with the old content's length
+            _to_disk(part)  # else a power cut could leave the new name with half of the content
             part.replace(path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            _to_disk(self.folder)  # and the old content of one file beside the new one of another
+        except (OSError, RuntimeError, SafetensorError) as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+            reason = _reason(error)
+            if reason is None:
+                raise
             raise ValueError(
-                f"{path}: could not be written ({_first_line(error)}); what was saved before is intact. Make room on "
-                "its disk and run the same command again: training goes on from there"
+                f"{path}: could not be written ({reason}); what was saved before is intact. Make room on its disk and "
+                "run the same command again: training goes on from there"
             ) from error
 
     def finish(self, state: dict[str, Any]) -> None:
-        """Save what is left to say of a finished run; it goes when this stage next starts with another key."""
+        """Save what is left to say of a finished run; see `_sweep` for when it goes."""
         self.save(state)
-        self.write("finished", Path.touch)
+        self.write(_FINISHED, Path.touch)
 
     def remove_weights(self, *, but: set[str]) -> None:
         """Remove weights that no saved state names any more."""
@@ -87,18 +107,28 @@ class State:
 def open_state(key: str, stage: str, *, writes: bool, root: Path | None = None) -> Iterator[State]:
     """The state of run `key` of `stage`, locked against a second trainer for as long as the block lasts.
 
-    Raises ValueError, naming the process that holds it, where another one does and does not end soon.
+    Raises ValueError, naming the process that holds it, where another one does and does not end soon; and where the
+    folder cannot be written.
     """
     parent = (root or workspace()) / FOLDER
-    folder = parent / key
+    state = State(parent / key, writes=writes)
     if not writes:
-        yield State(folder, writes=False)
+        yield state
         return
-    with _locked(folder, stage) as lock:
+    try:
+        lock = _locked(state.folder, stage)
+    except OSError as error:
+        raise ValueError(
+            f"{state.folder}: cannot be made ({error.strerror}); training keeps there what it goes on from. Make the "
+            "folder writable, or room on its disk, and run the same command again"
+        ) from error
+    with lock:
         try:
-            (folder / _STAGE).write_text(json.dumps({"stage": stage}) + "\n", encoding="utf-8")
-            _sweep(parent, stage, but=folder)
-            yield State(folder, writes=True)
+            for part in state.folder.glob(f"*{_PART}"):  # of a process that was killed while it wrote
+                part.unlink()
+            state.write(_STAGE, lambda path: path.write_text(json.dumps({"stage": stage}) + "\n", encoding="utf-8"))
+            _sweep(parent, stage, but=state.folder)
+            yield state
         finally:
             lock.truncate(0)
 
@@ -107,60 +137,94 @@ def _locked(folder: Path, stage: str) -> TextIO:
     """The lock of `folder`, taken; whoever swept the folder away meanwhile took the file that was opened with it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK).open("a+", encoding="utf-8")
-        _take(lock, folder, stage)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), ExitStack() as stack:
+            lock = stack.enter_context((folder / _LOCK).open("a+", encoding="utf-8"))
+            _take(lock, folder, stage)
             if os.path.samestat((folder / _LOCK).stat(), os.fstat(lock.fileno())):
+                stack.pop_all()
                 return lock
-        lock.close()
 
 
 def _take(lock: TextIO, folder: Path, stage: str) -> None:
     deadline, told = time.monotonic() + PATIENCE_SECONDS, False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "a process that does not say which"
-            if time.monotonic() > deadline:
-                raise ValueError(
-                    f"{stage}: {holder} trains the same run and holds {folder}; wait for it, or end it and run the "
-                    "same command again: training goes on from where it was"
-                ) from error
-            if not told:
-                say(f"{stage}: waiting for {holder}, which trains the same run, to end")
-                told = True
-            time.sleep(0.2)
+    while not _try_lock(lock, folder):
+        lock.seek(0)
+        holder = lock.read().strip() or "a process that does not say which"
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"{stage}: {holder} trains the same run and holds {folder}; wait for it, or end it and run the same "
+                "command again: training goes on from where it was"
+            )
+        if not told:
+            say(f"{stage}: waiting for {holder}, which trains the same run, to end")
+            told = True
+        time.sleep(0.2)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
 
 
+def _try_lock(lock: TextIO, folder: Path) -> bool:
+    """Whether nobody else holds it. The kernel frees it with the last process that has it open, however that ends."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some network file systems have none
+        say(f"{folder}: its file system has no locks ({error.strerror}): see to it that no second process trains this")
+    return True
+
+
 def _sweep(parent: Path, stage: str, but: Path) -> None:
-    """Remove finished runs of this stage, and all but the newest unfinished ones; never one that somebody holds."""
-    others = [path.parent for path in parent.glob(f"*/{_STAGE}") if path.parent != but and _stage_of(path) == stage]
-    others.sort(key=lambda folder: _saved_at(folder), reverse=True)
-    unfinished = [folder for folder in others if not (folder / "finished").is_file()]
-    for folder in others:
-        if folder in unfinished[:KEPT]:
-            continue
+    """Remove what nobody will go on from; never a run that somebody holds.
+
+    A finished run, when its stage starts with another key, or any stage an hour later: DVC has its outputs by then.
+    An unfinished one, when its stage starts with another key a day later, unless it is among the newest KEPT.
+    """
+    now = time.time()
+    for gone in parent.glob(f"*{_GONE}"):
+        shutil.rmtree(gone, ignore_errors=True)
+    others = [path.parent for path in parent.glob(f"*/{_STAGE}") if path.parent != but]
+    own = [folder for folder in others if _stage_of(folder) == stage]
+    finished = [folder for folder in others if (folder / _FINISHED).is_file()]
+    unfinished = sorted(set(own).difference(finished), key=_saved_at, reverse=True)
+    swept = [folder for folder in finished if folder in own or now - _saved_at(folder) > HOUR]
+    swept += [folder for folder in unfinished[KEPT:] if now - _saved_at(folder) > DAY]
+    for folder in swept:
         with suppress(OSError), (folder / _LOCK).open("a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
+            gone = folder.rename(folder.with_name(folder.name + _GONE))  # at once: half a state would be taken for one
+            shutil.rmtree(gone)
 
 
-def _stage_of(path: Path) -> str | None:
+def _stage_of(folder: Path) -> str | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["stage"]
-    except (OSError, ValueError, KeyError):  # being written, or cut short by a full disk
+        return json.loads((folder / _STAGE).read_text(encoding="utf-8"))["stage"]
+    except (OSError, ValueError, KeyError):  # removed meanwhile
         return None
 
 
 def _saved_at(folder: Path) -> float:
     path = folder / _STATE
     return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def _to_disk(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why a file could not be written; None where that is not what went wrong."""
+    if isinstance(error, SafetensorError):
+        return _first_line(error)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__  # torch raises RuntimeError on top of what the file said
+    return cause.strerror or _first_line(cause) if cause is not None else None
 
 
 def _first_line(error: BaseException) -> str:
