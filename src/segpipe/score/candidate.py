@@ -16,7 +16,7 @@ def score_candidate(
     """Score candidate `name` on judge images, from the outputs of the stages in folder `data`.
 
     None is the candidate that is submitted. Memory is flat in the number of images but for one confusion matrix each.
-    Raises ValueError for a name that is no candidate, FileNotFoundError for outputs that are not there.
+    Raises ValueError for a name that is no candidate or given twice, FileNotFoundError for outputs that are not there.
     """
     notes = []
     if name is None:
@@ -28,6 +28,9 @@ def score_candidate(
             )
     candidates = list_candidates(params.member_names)
     wanted = _find([found for found in (name, against) if found is not None], candidates)
+    if name == against:
+        others = ", ".join(candidate.name for candidate in candidates if candidate.name != name)
+        raise ValueError(f"score: --against names {name}, the candidate itself; give another one: {others}")
     notes.append("Judge images are those that no model trained or was tuned on.")
     own, *others = _judge(params, wanted, data)
     if own.confusions["native"] is own.confusions["scored"]:
