@@ -23,7 +23,8 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
 
     `root` is the folder that the file's images lie in, data.root unless given. Classes, overlaps, groups and the scored
     size are those of `params`. Raises FileNotFoundError without the folder, ValueError with everything that is wrong
-    with the file (one without any annotation is no truth), or else with every label map that is missing, of another size, or no map of these classes.
+    with the file (one without any annotation is no truth), or else with every label map that is missing, of another
+    size, or no map of these classes.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected one of PNG label maps, as `submission` writes it")
