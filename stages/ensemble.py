@@ -46,9 +46,9 @@ def main() -> None:
     check_submission(arguments.out, formats, expected, prepared.classes.num_classes)
 
     write_json(arguments.out / "selection.json", selection | {"libraries": library_versions(SCORING)})
-    own, names = confusions[chosen.name], prepared.classes.names
-    write_iou(own, groups, names, arguments.plots / "iou.csv")
-    write_confusion(own.sum(axis=0), names, arguments.plots / "confusion.csv")
+    own = confusions[chosen.name]
+    write_iou(own, groups, prepared.classes, arguments.plots / "iou.csv")
+    write_confusion(own.sum(axis=0), prepared.classes.names, arguments.plots / "confusion.csv")
     columns = ("name", "miou", "low", "high")
     rows = [{column: row[column] for column in columns} for row in selection["candidates"]]
     pd.DataFrame(rows).to_csv(arguments.plots / "candidates.csv", index=False)

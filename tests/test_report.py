@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_run import FOLDERS, LIBRARIES, fake_params, report, write_run
+from report_run import CLASSES, FOLDERS, LIBRARIES, fake_params, report, write_run
 
 from segpipe.data.store import PackedWriter
 from segpipe.params import Params
@@ -76,6 +76,12 @@ def test_the_headline_and_every_candidate_and_model_are_there(html, run_folder):
     assert "chosen as best of 7 on these images" in html
     assert "baseline kept" in html  # the model whose retraining had nothing to learn from
     assert len(html.encode()) < 1_500_000
+
+
+def test_the_table_of_classes_has_the_colours_of_the_pictures(run_folder):
+    _, *rows = (run_folder / "plots/ensemble/iou.csv").read_text(encoding="utf-8").splitlines()
+    colors = [tuple(bytes.fromhex(row.rsplit(",#")[-1])) if ",#" in row else None for row in rows]
+    assert colors == [None, *CLASSES.colors[1:]], "the background stays grey"
 
 
 def test_names_from_the_data_stay_text(html, elements):

@@ -147,6 +147,6 @@ def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
 def _write_plots(fitted: Fitted, job: Job, plots: Path) -> None:
     entries = [job.prepared.entries[index] for index in job.tune.indices]
     groups = [entry.group for entry in entries]
-    names = job.prepared.classes.names
-    write_iou(fitted.confusions, groups, names, plots / "iou.csv")
-    write_confusion(np.sum(fitted.confusions, axis=0), names, plots / "confusion.csv")
+    classes = job.prepared.classes
+    write_iou(fitted.confusions, groups, classes, plots / "iou.csv")
+    write_confusion(np.sum(fitted.confusions, axis=0), classes.names, plots / "confusion.csv")
