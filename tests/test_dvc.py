@@ -169,3 +169,17 @@ def test_what_dvc_says_itself_is_what_the_page_of_bad_input_says(project):
     params.write_text(sound, encoding="utf-8")
     assert stages_run(command(project, "dvc", "repro").stdout) == []
     assert (project / "data/raw/sample/train.json").is_file()
+
+
+def test_make_fresh_names_the_first_stale_stage_in_a_line_of_its_own(project):
+    def fresh() -> str:
+        return command(project, "make", "--no-print-directory", "-o", "setup", "fresh").stdout
+
+    shutil.copy(ROOT / "Makefile", project)
+    assert fresh() == "Data and pipelines are up to date.\n"
+    shutil.rmtree(project / "data")  # as on a clone
+    assert fresh() == "Data and pipelines are up to date.\n"
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("judge_fraction: 0.5", "judge_fraction: 0.4"), encoding="utf-8")
+    said = "WARNING: dvc.lock is stale from prepare on: run `dvc repro`, then commit dvc.lock, metrics and plots.\n"
+    assert fresh() == said
