@@ -35,9 +35,10 @@ lint: setup   ## style
 	ruff format --check .
 
 fresh: setup   ## warn when dvc.lock or metrics/ are older than the code they came from
-	@said=$$(dvc repro --allow-missing --dry 2>&1); echo "$$said" | tail -1; \
-		case "$$said" in *'Data and pipelines are up to date'*) ;; \
-		*) echo 'WARNING: dvc.lock is stale: run `dvc repro`, then commit dvc.lock, metrics and plots.' ;; esac
+	@said=$$(dvc repro --allow-missing --dry 2>&1); \
+		stage=$$(echo "$$said" | sed -nE "s/.*(Running stage|failed to reproduce) '([^']+)'.*/\2/p" | head -1); \
+		if [ -z "$$stage" ]; then echo "$$said" | tail -1; else \
+		echo "WARNING: dvc.lock is stale from $$stage on: run \`dvc repro\`, then commit dvc.lock, metrics and plots."; fi
 
 clean:   ## remove the environment and caches (never data)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -55,9 +55,9 @@ def main() -> None:
     if not judged:  # `all` alone: a submission without a score
         write_json(arguments.metrics, {})
         return
-    own, names = confusions[chosen.name], prepared.classes.names
-    write_iou(own, groups, names, arguments.plots / "iou.csv")
-    write_confusion(own.sum(axis=0), names, arguments.plots / "confusion.csv")
+    own = confusions[chosen.name]
+    write_iou(own, groups, prepared.classes, arguments.plots / "iou.csv")
+    write_confusion(own.sum(axis=0), prepared.classes.names, arguments.plots / "confusion.csv")
     per_image = {
         "file_name": [entry.file_name for entry in judged],
         "group": groups,

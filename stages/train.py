@@ -8,8 +8,9 @@ from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.split import fold_name
 from segpipe.progress import first_process
 from segpipe.stage import open_stage, run_stage, write_json
+from segpipe.training.check import check_members
 from segpipe.training.job import Job
-from segpipe.training.member import check_members, train_member
+from segpipe.training.member import train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run, make_listeners
 
 

@@ -131,7 +131,7 @@ def write_ensemble(folder: Path, params: Params) -> None:
     selection = select(params.ensemble.rule, candidates, confusions, groups)
     write_json(folder / "submission" / "selection.json", selection | {"libraries": {"numpy": "2.4.6"}})
     own, plots = confusions[selection["chosen"]], folder / "plots" / "ensemble"
-    write_iou(own, groups, NAMES, plots / "iou.csv")
+    write_iou(own, groups, CLASSES, plots / "iou.csv")
     write_confusion(own.sum(axis=0), NAMES, plots / "confusion.csv")
     names = [entry.file_name for entry in judged]
     per_image = {"file_name": names, "group": groups, "miou": [mean_iou(matrix) for matrix in own]}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from segpipe.data.augment import Augment, build_transforms
+from segpipe.data.augment import Augment, build_transforms, check_transforms
 from segpipe.data.dataset import EpochBatches, Part, Sample, collate, make_loader
 from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.labels import IGNORE_INDEX
@@ -17,8 +17,9 @@ def refusals(*transforms):
     with pytest.raises(ValueError) as error:
         build_transforms(transforms, "augment.train")
     head, *lines = str(error.value).split("\n")
-    assert head == "params.yaml:"
-    return [line.strip() for line in lines]
+    assert head == f"params.yaml: {len(lines)} problem{'s' if len(lines) > 1 else ''}"
+    assert check_transforms(transforms, "augment.train") == [line.strip() for line in lines]
+    return check_transforms(transforms, "augment.train")
 
 
 # One outcome for each seed, epoch and image

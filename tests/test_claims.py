@@ -11,6 +11,7 @@ from test_claims_plan import ARMS, CLAIM, write_claims
 from segpipe.claims.page import claims_page
 from segpipe.claims.plan import load_plan
 from segpipe.claims.results import Result, read_result, write_result
+from segpipe.claims.status import claims_status
 from segpipe.claims.verdicts import draw_verdicts
 from segpipe.claims.wiring import PAGE, PIPELINE, VERDICTS, expected_pipeline, result_file, wire_claims
 from segpipe.sources import code_digest
@@ -70,6 +71,33 @@ def test_a_verdict_follows_the_scores(tmp_path, plan, right, verdict):
     assert f"**{verdict.capitalize()}" in page
     assert CLAIM["text"] in page
     json.dumps(verdicts, allow_nan=False)
+
+
+@pytest.mark.parametrize(("seeds", "too_few"), [([0, 1], True), ([0, 1, 2], False)])
+def test_a_comparison_of_two_seeds_is_told_to_be_of_too_few(tmp_path, monkeypatch, seeds, too_few):
+    spread = CLAIM | {
+        "confirm": {"spread": "a", "below": 0.5},
+        "seeds": [0, 1],
+    }  # holds for two seeds, too
+    claims = {"first": CLAIM | {"seeds": seeds}, "noise": spread}
+    plan = load_plan(write_claims(tmp_path / "claims", claims=claims))
+    write_results(plan, tmp_path / "claims/runs", {"a": 900, "b": 800})
+    page = claims_page(draw_verdicts(plan, tmp_path / "claims/runs"))
+    assert page.count("**Supported.** With two seeds the 95 % interval") == too_few
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    said = claims_status(plan)
+    assert ("too few seeds: first. With two seeds" in said) == too_few and "missing" not in said
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 run is missing or"), (2, "2 runs are missing or")])
+def test_missing_runs_are_counted(tmp_path, plan, monkeypatch, count, said):
+    write_results(plan, tmp_path / "claims/runs", {"a": 900, "b": 800})
+    for path in sorted((tmp_path / "claims/runs").iterdir())[:count]:
+        path.unlink()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    assert said in claims_status(plan)
 
 
 def test_every_missing_or_foreign_result_is_named(tmp_path, plan):

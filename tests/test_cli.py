@@ -1,4 +1,4 @@
-"""`segpipe recipe`, `wire`, `check`: what they print and what they refuse."""
+"""`segpipe recipe` and `wire`: what they print and what they refuse; `check`: tests/test_check.py."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from segpipe.cli import app, run
+from segpipe.cli import app
 from segpipe.params import load_params
 from segpipe.recipe import apply_recipe, list_recipes
 
@@ -59,20 +59,3 @@ def test_a_recipe_with_an_unknown_key_or_impossible_value_changes_nothing(projec
         with pytest.raises(ValueError, match=message):
             apply_recipe("wrong", folder=project / "own")
     assert (project / "params.yaml").read_text() == before
-
-
-def test_check_says_what_is_wrong_without_a_traceback(project, monkeypatch, capsys):
-    text = (project / "params.yaml").read_text().replace("name: madgrad ", "name: madgrd ")
-    (project / "params.yaml").write_text(text)
-    monkeypatch.setattr("sys.argv", ["segpipe", "check"])
-    with pytest.raises(SystemExit) as stop:
-        run()
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "optimizer.name: found 'madgrd'; allowed: madgrad, adamw, sgd; did you mean madgrad?" in said
-
-
-def test_check_passes_the_committed_file(project):
-    result = CliRunner().invoke(app, ["check"])
-    assert result.exit_code == 0
-    assert "valid" in result.output

@@ -70,7 +70,7 @@ def test_strips_of_any_candidate_show_the_same_images_under_the_same_names(ensem
     assert len(names) == NUM_STRIPS and {"00000-a-b-00.jpg", "00011-a-b-11.jpg"} <= set(names)
     for name in names:  # the photograph and the truth are the same, what was predicted is not
         one, other = (cv2.imread(str(tmp_path / each.name / name)).astype(int) for each in (first, last))
-        half = one.shape[1] // 2
+        half = strip(dict.fromkeys(("image", "truth"), np.zeros((24, 24, 3), np.uint8))).shape[1]
         same = half // 16 * 16 - 2  # JPEG works in blocks of 16 pixels and smooths colours over their borders
         assert (one[:, :same] == other[:, :same]).all() and (one[:, half:] != other[:, half:]).any()
 
@@ -95,3 +95,13 @@ def test_pictures_of_a_strip_stand_side_by_side_under_their_titles():
     assert (drawn[head:, :40] == 0).all() and (drawn[head:, -40:] == 9).all()
     assert (drawn[:, 41:45] == 255).all(), "white between them"
     assert drawn[:head, :40].min() < 200, "a title is written"
+
+
+@pytest.mark.parametrize("width", [16, 64, 224])
+def test_the_title_of_a_narrow_picture_is_not_cut(width):
+    picture = np.full((64, width, 3), 9, np.uint8)
+    drawn, wide = (strip({"mistakes: 100.0 %": np.full((64, w, 3), 9, np.uint8), "b": picture}) for w in (width, 400))
+    title = drawn[: drawn.shape[0] - 64]
+    inked = np.flatnonzero((wide[:22, :400] < 200).any(axis=(0, 2)))
+    assert (title[:, : inked[-1] + 1] == wide[:22, : inked[-1] + 1]).all(), "every letter is there"
+    assert (drawn[-64:, :width] == 9).all() and (drawn[:, width : width + 5][-64:] == 255).all()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from dvc_project import command, make_tiny_project, stages_run
+from malformed.page import DVC_SAYS
 
 from segpipe.stage import read_json
 
@@ -151,3 +152,34 @@ def test_the_headline_is_that_of_the_selection(finished):
     selection = read_json(finished / "data/submission/selection.json")
     chosen = next(row for row in selection["candidates"] if row["name"] == selection["chosen"])
     assert read_json(finished / "metrics/ensemble.json") == {"miou": chosen["miou"]}
+
+
+def test_what_dvc_says_itself_is_what_the_page_of_bad_input_says(project):
+    root, key, stopped = (message for message, _ in DVC_SAYS.values())
+    params = project / "params.yaml"
+    sound = params.read_text(encoding="utf-8")
+    params.write_text(sound.replace("root: data/raw/sample", "root: data/raw/other"), encoding="utf-8")
+    assert root in command(project, "dvc", "repro", check=False).stdout
+    params.write_text(sound, encoding="utf-8")
+    assert key in command(project, "dvc", "exp", "run", "-S", "loss.dcie=0.25", check=False).stdout
+    params.write_text(sound.replace("name: madgrad", "name: madgrd").replace("seed: 2021", "seed: 7"), encoding="utf-8")
+    said = command(project, "dvc", "repro", check=False).stdout
+    assert stopped in said and "optimizer.name: found 'madgrd'" in said
+    assert not (project / "data/raw/sample").exists()
+    params.write_text(sound, encoding="utf-8")
+    assert stages_run(command(project, "dvc", "repro").stdout) == []
+    assert (project / "data/raw/sample/train.json").is_file()
+
+
+def test_make_fresh_names_the_first_stale_stage_in_a_line_of_its_own(project):
+    def fresh() -> str:
+        return command(project, "make", "--no-print-directory", "-o", "setup", "fresh").stdout
+
+    shutil.copy(ROOT / "Makefile", project)
+    assert fresh() == "Data and pipelines are up to date.\n"
+    shutil.rmtree(project / "data")  # as on a clone
+    assert fresh() == "Data and pipelines are up to date.\n"
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("judge_fraction: 0.5", "judge_fraction: 0.4"), encoding="utf-8")
+    said = "WARNING: dvc.lock is stale from prepare on: run `dvc repro`, then commit dvc.lock, metrics and plots.\n"
+    assert fresh() == said

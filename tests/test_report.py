@@ -1,6 +1,7 @@
 """The report as text: a well-formed page that holds what it should, escaped, the same each time."""
 
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_run import FOLDERS, LIBRARIES, fake_params, report, write_run
+from report_run import CLASSES, FOLDERS, LIBRARIES, fake_params, report, write_run
 
 from segpipe.data.store import PackedWriter
 from segpipe.params import Params
@@ -78,6 +79,12 @@ def test_the_headline_and_every_candidate_and_model_are_there(html, run_folder):
     assert len(html.encode()) < 1_500_000
 
 
+def test_the_table_of_classes_has_the_colours_of_the_pictures(run_folder):
+    _, *rows = (run_folder / "plots/ensemble/iou.csv").read_text(encoding="utf-8").splitlines()
+    colors = [tuple(bytes.fromhex(row.rsplit(",#")[-1])) if ",#" in row else None for row in rows]
+    assert colors == [None, *CLASSES.colors[1:]], "the background stays grey"
+
+
 def test_names_from_the_data_stay_text(html, elements):
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -138,6 +145,30 @@ def test_several_folds_have_one_row_a_model_and_nothing_kept_is_said(tmp_path):
     assert models.count('<th scope="row"') == 8
     assert "<h3>Fold 1</h3>" in html
     assert "No pixel of the pool was confident enough" in html
+
+
+def test_with_one_member_images_of_the_pool_are_ranked_by_what_was_kept(tmp_path):
+    params = fake_params(folds=1).model_copy(update={"member_names": ("main",)})
+    write_run(tmp_path, params)
+    html = report(tmp_path, params)
+    part = html[html.index('id="pseudo-labels"') : html.index('id="data"')]
+    assert "agree" not in part, "one model always agrees with itself"
+    least, most = (part[part.index(f"<caption>{end} kept") :] for end in ("Least", "Most"))
+    shown = [[float(x) for x in re.findall(r'">([\d.]+)\xa0%</td>', t[: t.index("</table>")])] for t in (least, most)]
+    assert len(shown[0]) == 4 and shown == [sorted(shown[0]), sorted(shown[0], reverse=True)]
+    assert "From the least to the most kept image" in part
+
+
+@pytest.mark.parametrize(("images", "middle"), [(3, False), (12, True)])
+def test_the_middle_is_spoken_of_where_it_is_shown(run_folder, tmp_path, images, middle):
+    shutil.copytree(run_folder, tmp_path / "run")
+    table = tmp_path / "run/plots/ensemble/per_image.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join(lines[: images + 1]) + "\n", encoding="utf-8")
+    html = report(tmp_path / "run", fake_params(folds=1))
+    part = html[html.index('id="judge-images"') : html.index('id="test-images"')]
+    assert ("<h3>Middle</h3>" in part, "the middle what to expect" in part) == (middle, middle)
+    assert "<h3>Best</h3>" in part
 
 
 def test_a_missing_file_is_named(run_folder, tmp_path):

@@ -2,6 +2,8 @@
 
 import re
 
+import cv2
+import numpy as np
 import pytest
 from browser import chromium, opened
 from report_run import HOSTILE, fake_params, report, write_run
@@ -123,3 +125,22 @@ def test_text_stands_out_from_its_ground(browser, page_file, scheme):
 def test_the_page_never_scrolls_sideways(browser, page_file, width):
     with opened(browser, page_file, viewport=PHONE | {"width": width}) as shown:
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_beyond_its_box_has_a_shade_at_that_edge(browser, page_file, scheme):
+    def edge(box) -> float:
+        """How far the box's right edge is from the page's ground, in grey levels; the median leaves the text out."""
+        picture = cv2.imdecode(np.frombuffer(box.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        return abs(float(np.median(picture[:, -3:-1])) - ground)
+
+    with opened(browser, page_file, viewport=PHONE, color_scheme=scheme) as shown:
+        color = shown.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ground = float(np.mean([int(part) for part in re.findall(r"\d+", color)[:3]]))
+        box = shown.page.locator("#candidates .scroll").first
+        assert box.evaluate("box => box.scrollWidth > box.clientWidth + 20")
+        assert edge(box) > 20
+        box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+        assert edge(box) < 5, "at the end there is none"
+        fitting = shown.page.locator("#parameters .scroll").first
+        assert edge(fitting) < 5, "nor where all of it is seen"

@@ -255,6 +255,17 @@ def test_a_faulty_truth_is_refused_with_all_its_problems(label_maps):
         score_labels(params, folder, truth)
 
 
+def test_a_truth_without_any_annotation_is_no_truth(label_maps):
+    params, folder, truth = label_maps
+    content = json.loads(truth.read_text(encoding="utf-8"))
+    one, none = content["annotations"][:1], []
+    truth.write_text(json.dumps(content | {"annotations": none}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"val.json: 'annotations': no image has an annotation; expected a file that"):
+        score_labels(params, folder, truth)
+    truth.write_text(json.dumps(content | {"annotations": one}), encoding="utf-8")
+    score_labels(params, folder, truth)
+
+
 @pytest.mark.parametrize("words", [["--labels", "out"], ["--truth", "f.json"], ["a", "--labels", "b", "--truth", "c"]])
 def test_label_maps_need_their_truth_and_no_candidate(project, words):
     result = CliRunner().invoke(app, ["score", *words])
@@ -269,6 +280,13 @@ def test_unknown_candidates_are_all_named_with_the_nearest(project):
         ValueError, match=r"'mean-al' \(did you mean mean-all\?\), no candidate 'xyz'; .* there are base"
     ):
         score_candidate(load_params(), "mean-al", "xyz")
+
+
+@pytest.mark.parametrize("name", ["mean-all", None])
+def test_a_candidate_is_not_compared_with_itself(project, name):
+    write_json(Path("data/submission/selection.json"), {"chosen": "mean-all"})
+    with pytest.raises(ValueError, match="--against names mean-all, the candidate itself; give another one: baseline-"):
+        score_candidate(load_params(), name, "mean-all")
 
 
 def test_missing_predictions_are_all_named_and_dvc_repro_makes_them(project):

@@ -54,8 +54,9 @@ def write_plots(folder: Path, state: str) -> None:
     counts = CONFUSION[state]
     pairs = [(a, p, counts[i][j]) for i, a in enumerate(CLASSES) for j, p in enumerate(CLASSES)]
     write(folder / "plots/ensemble/confusion.csv", ("actual", "predicted", "pixels"), *pairs)
-    values = [(CLASSES[0], 0.5 + shift, 0.4, 0.7), (CLASSES[1], 0.2, 0.1, 0.3), (CLASSES[2], "", "", "")]
-    write(folder / "plots/ensemble/iou.csv", ("class", "iou", "low", "high"), *values)
+    values = [(CLASSES[0], 0.5 + shift, 0.4, 0.7, ""), (CLASSES[1], 0.2, 0.1, 0.3, "#c04f00")]
+    values += [(CLASSES[2], "", "", "", "red; position: fixed")]
+    write(folder / "plots/ensemble/iou.csv", ("class", "iou", "low", "high", "color"), *values)
     candidates = [("baseline-main", 0.3 + shift, 0.2, 0.5), ("mean-all", 0.35, 0.3, 0.4)]
     write(folder / "plots/ensemble/candidates.csv", ("name", "miou", "low", "high"), *candidates)
     write(
@@ -173,6 +174,16 @@ def test_strips_of_both_revisions_stand_one_below_the_other(seen):
     assert shown == [[name, 160] for name in names]
 
 
+def test_the_pictures_have_a_legend_of_their_classes(seen):
+    legend = part(seen, "Pictures").get_by_role("list", name="Colours of the classes")
+    assert legend.locator("li").all_text_contents() == [f"{CLASSES[0]}: stays grey", *CLASSES[1:]]
+    swatches = legend.locator(".swatch").evaluate_all(
+        "all => all.map(one => [getComputedStyle(one).backgroundColor, getComputedStyle(one).position])"
+    )
+    assert swatches[1] == ["rgb(192, 79, 0)", "static"]
+    assert swatches[0] == swatches[2] == ["rgba(0, 0, 0, 0)", "static"], "no colour, and nothing else either"
+
+
 def test_the_empty_plot_that_dvc_writes_for_pictures_of_one_revision_alone_is_left_out(browser, page_file):
     text = page_file.read_text(encoding="utf-8")
     start = text.index("            var spec = {")
@@ -203,6 +214,15 @@ def test_a_narrow_screen_scrolls_plots_not_the_page(browser, page_file):
     with opened(browser, page_file, viewport={"width": 390, "height": 844}) as shown:
         shown.page.wait_for_selector("body[data-drawn]")
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
+        # a chart and its legends fit; the grid of matrices keeps the size that its numbers need
+        for title in (title for title in TITLES if title != TITLES[2]):
+            box = part(shown, title).locator("svg.marks").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390, title
+            legend = part(shown, title).locator(".role-legend").first.bounding_box()
+            axis = part(shown, title).locator(".role-axis").first.bounding_box()
+            assert legend["y"] > axis["y"] and legend["x"] + legend["width"] <= 390, title
+            plot = part(shown, title).locator(".mark-group.role-frame .background").first.bounding_box()
+            assert plot["width"] > 150, title
 
 
 def test_dvc_fills_every_template_and_vega_lite_accepts_it(project):

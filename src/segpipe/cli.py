@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.params import load_params
+from segpipe.params import load_params, stop_on
 from segpipe.show.commands import app as show
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -46,7 +46,10 @@ def recipe(name: Annotated[str | None, typer.Argument(help="its name; none lists
 @app.command()
 def check() -> None:
     """Check params.yaml: every problem at once, with the key, what was found and what is allowed."""
-    params = load_params()
+    from segpipe.doctor.parameters import parameter_problems
+
+    params = load_params()  # first and fast; what follows asks the libraries, which takes seconds
+    stop_on("params.yaml", parameter_problems(params))
     folds = ", ".join(map(str, params.split.train_folds))
     typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {folds}")
 

@@ -17,6 +17,7 @@ from segpipe.labels import IGNORE_INDEX
 
 NUM_STRIPS, SIDE = 8, 224  # images; pixels of the longer side of a picture
 _TITLE, _GAP = 22, 6  # pixels: height of the line of titles, space between pictures
+_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
 def write_strips(ensemble: Ensemble, candidate: Candidate, out: Path) -> None:
@@ -50,10 +51,13 @@ def _draw(ensemble: Ensemble, candidate: Candidate, index: int) -> np.ndarray:
 
 
 def strip(pictures: dict[str, np.ndarray]) -> np.ndarray:
-    """Pictures of one size, (H, W, 3) uint8, side by side on white under their titles."""
+    """Pictures of one size, (H, W, 3) uint8, side by side on white under their titles; none is cut at its picture."""
     columns: list[np.ndarray] = []
     for title, picture in pictures.items():
-        head = np.full((_TITLE, picture.shape[1], 3), 255, np.uint8)
-        cv2.putText(head, title, (1, _TITLE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
-        columns += [np.vstack([head, picture]), np.full((_TITLE + picture.shape[0], _GAP, 3), 255, np.uint8)]
+        (title_width, _), _ = cv2.getTextSize(title, _FONT, _SCALE, 1)
+        height, width = picture.shape[:2]
+        column = np.full((_TITLE + height, max(width, title_width + 2), 3), 255, np.uint8)
+        cv2.putText(column, title, (1, _TITLE - 7), _FONT, _SCALE, (40, 40, 40), 1, cv2.LINE_AA)
+        column[_TITLE:, :width] = picture
+        columns += [column, np.full((column.shape[0], _GAP, 3), 255, np.uint8)]
     return np.hstack(columns[:-1])

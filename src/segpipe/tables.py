@@ -6,18 +6,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segpipe.labels import ClassTable
 from segpipe.metrics.bootstrap import bootstrap_iou
 
 
-def write_iou(confusions: np.ndarray, groups: Sequence[Hashable], names: Sequence[str], path: Path) -> None:
-    """One row a class: class, iou, low, high (95 % over groups); an absent class has empty cells.
+def write_iou(confusions: np.ndarray, groups: Sequence[Hashable], classes: ClassTable, path: Path) -> None:
+    """One row a class: class, iou, low, high (95 % over groups), color; an absent class has empty cells.
 
-    `confusions` is (N, C, C), one matrix an image, `groups` its scenes.
+    `confusions` is (N, C, C), one matrix an image, `groups` its scenes. `color` (#rrggbb) is how pictures show the
+    class; it is empty for a background that no category names, which they leave grey.
     """
     intervals = bootstrap_iou(confusions, groups)
+    known = zip(classes.category_ids, classes.colors, strict=True)
+    colors = ["" if category_id is None else "#{:02x}{:02x}{:02x}".format(*color) for category_id, color in known]
     rows = [
-        {"class": name, "iou": interval.value, "low": interval.low, "high": interval.high}
-        for name, interval in zip(names, intervals, strict=True)
+        {"class": name, "iou": interval.value, "low": interval.low, "high": interval.high, "color": color}
+        for name, interval, color in zip(classes.names, intervals, colors, strict=True)
     ]
     _write(rows, path)
 

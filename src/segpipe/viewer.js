@@ -1,6 +1,7 @@
 // The page of `dvc plots`. DVC writes a script for each plot and a <div> for each picture; here they are read as text and
 // laid out anew: plots and pictures in parts of their own, the tables behind them folded at the end.
 
+const NARROW = 900; // CSS pixels; below it a chart takes the width there is, with its legends beneath
 const SPEC = /^\s*var spec = (\{.*\});$/gm; // one line of JSON
 
 function element(name, attributes = {}, ...content) {
@@ -25,8 +26,14 @@ function drawPlot({ title, $schema, ...spec }) { // without the schema no warnin
   const name = typeof title === "string" ? title : title?.text || "Plot";
   const place = element("div");
   part(name, scroller(name, place));
-  const config = { axis: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" }, view: { stroke: null },
-    legend: { labelFontSize: 12, titleFontSize: 12, labelLimit: 320 }, header: { labelFontSize: 13 } };
+  const narrow = place.clientWidth < NARROW;
+  if (narrow && typeof spec.width === "number") { // a grid of panels keeps its size, and scrolls
+    spec.width = place.clientWidth;
+    spec.autosize = { type: "fit-x", contains: "padding" };
+  }
+  const below = { orient: "bottom", columns: 1, layout: { bottom: { direction: "vertical" } } };
+  const config = { axis: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", labelSeparation: 5 }, view: { stroke: null },
+    legend: { labelFontSize: 12, titleFontSize: 12, labelLimit: 320, ...(narrow ? below : {}) }, header: { labelFontSize: 13 } };
   // the editor would open a page elsewhere
   const actions = { export: true, source: false, compiled: false, editor: false };
   const mode = $schema?.includes("/vega/") ? "vega" : "vega-lite";
@@ -34,7 +41,18 @@ function drawPlot({ title, $schema, ...spec }) { // without the schema no warnin
     .catch(error => place.replaceWith(element("p", { role: "alert" }, `This plot cannot be drawn: ${error.message}`)));
 }
 
-function pictures(blocks) {
+function classLegend(specs) {
+  const rows = specs.flatMap(spec => spec.data?.values ?? []).filter(row => "color" in row && "class" in row);
+  const colors = new Map(rows.map(row => [row.class, row.color]));
+  const items = [...colors].map(([name, color]) => {
+    const swatch = element("span", { class: "swatch" });
+    if (color) swatch.style.background = color; // whatever is no colour is ignored
+    return element("li", {}, swatch, color ? name : `${name}: stays grey`);
+  });
+  return items.length ? [element("ul", { class: "legend", "aria-label": "Colours of the classes" }, ...items)] : [];
+}
+
+function pictures(blocks, legendOfClasses) {
   if (!blocks.length) return;
   const shown = blocks.flatMap(block => {
     const name = block.querySelector(":scope > p").textContent;
@@ -45,8 +63,8 @@ function pictures(blocks) {
     });
     return [element("h3", {}, name), ...figures];
   });
-  const legend = "Among the mistakes, blue is an object missed, yellow background called an object, magenta a wrong class.";
-  part("Pictures", element("p", {}, legend), ...shown);
+  const mistakes = "Among the mistakes, blue is an object missed, yellow background called an object, magenta a wrong class.";
+  part("Pictures", ...legendOfClasses, element("p", {}, mistakes), ...shown);
 }
 
 function table(spec) {
@@ -75,7 +93,7 @@ async function arrange() {
   const specs = readSpecs(written);
   const isTable = spec => spec.usermeta?.segpipe === "table";
   const views = specs.filter(spec => !isTable(spec)).map(drawPlot);
-  pictures(readPictures(written));
+  pictures(readPictures(written), classLegend(specs));
   const tables = specs.filter(isTable);
   if (tables.length) part("Tables behind the plots", ...tables.map(table));
   await Promise.all(views);

@@ -74,17 +74,32 @@ def wire(params: Params, path: Path = PIPELINE) -> list[str]:
     round_trip = YAML()
     round_trip.width, round_trip.preserve_quotes = 4096, True
     pipeline = round_trip.load(path.read_text(encoding="utf-8"))
+    changed = _rewrite(pipeline, params, path.parent)
+    if changed:
+        with path.open("w", encoding="utf-8") as file:
+            round_trip.dump(pipeline, file)
+    return changed
+
+
+def wiring_problems(params: Params, path: Path = PIPELINE) -> list[str]:
+    """What `segpipe wire` would rewrite in dvc.yaml, as a line that says so; none where it fits."""
+    if not path.is_file():
+        return [f"{path}: not found; run the command in the project's top folder"]
+    changed = _rewrite(yaml.safe_load(path.read_text(encoding="utf-8")), params, path.parent)
+    lists = f"the lists of {', '.join(changed)} do not fit params.yaml and the code"
+    return [f"{path}: {lists}: run `segpipe wire`"] if changed else []
+
+
+def _rewrite(pipeline: dict, params: Params, root: Path) -> list[str]:
+    """Put the expected lists into the parsed dvc.yaml; return the names of what changed."""
     changed = []
-    for stage, deps in expected_deps(params, pipeline, path.parent).items():
+    for stage, deps in expected_deps(params, pipeline, root).items():
         if pipeline["stages"][stage]["deps"] != deps:
             pipeline["stages"][stage]["deps"] = deps
             changed.append(stage)
     if pipeline.get("plots") != plots(params):
         pipeline["plots"] = plots(params)
         changed.append("plots")
-    if changed:
-        with path.open("w", encoding="utf-8") as file:
-            round_trip.dump(pipeline, file)
     return changed
 
 

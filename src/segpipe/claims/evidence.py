@@ -19,6 +19,10 @@ from segpipe.metrics.confusion import pooled_miou
 
 ERROR, POWER = 0.05, 0.80  # of the two-sided 95 % interval; with which a difference should be found
 MAX_SEEDS = 200  # more are never suggested
+MIN_SEEDS = 3  # of a comparison
+TOO_FEW_SEEDS = (  # simulated, as docs/testing-a-claim.md says
+    "With two seeds the 95 % interval of a difference holds the truth only about 83 times in 100: three are the least."
+)
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from segpipe.claims.evidence import UNDECIDED
+from segpipe.claims.evidence import MIN_SEEDS, TOO_FEW_SEEDS, UNDECIDED
 from segpipe.claims.verdicts import NOT_RUN
 
 _TOP = """\
@@ -64,10 +64,11 @@ def _said(claim: dict[str, Any]) -> str:
 
 def _section(claim: dict[str, Any]) -> str:
     said = _said(claim)
+    few_seeds = len(claim["seeds"]) < MIN_SEEDS and any("better" in part for part in claim["evidence"])
     parts = [
         f'<a id="{claim["name"]}"></a>',
         f"## {_text(claim['text'])}",
-        f"**{said[0].upper()}{said[1:]}.**",
+        f"**{said[0].upper()}{said[1:]}.**" + (f" {TOO_FEW_SEEDS}" if few_seeds else ""),
         "\n".join(_comparison(part) if "better" in part else _spread(part) for part in claim["evidence"]),
         "\n".join([_ARMS, *(_arm_row(arm) for arm in claim["arms"])]),
         _terms(claim) if claim["updates"] else "",

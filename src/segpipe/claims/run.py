@@ -8,9 +8,10 @@ from segpipe.claims.results import Result, write_result
 from segpipe.data.prepared import Prepared
 from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import stop_on
+from segpipe.training.check import check_members
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.job import Job
-from segpipe.training.member import check_members, train_member
+from segpipe.training.member import train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run
 
 FOLD = 0

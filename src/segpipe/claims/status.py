@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from segpipe.claims.evidence import MIN_SEEDS, TOO_FEW_SEEDS
 from segpipe.claims.plan import FOLDER, Plan
 from segpipe.claims.results import read_result
 from segpipe.claims.wiring import PIPELINE, RUN_CODE, VERDICTS, result_file
@@ -21,9 +22,13 @@ def claims_status(plan: Plan) -> str:
         lines.append(
             f"{name}: {sum(key in made for key in keys)} of {len(keys)} runs, {verdicts.get(name, 'no verdict')}"
         )
+    few = [name for name, claim in plan.claims.items() if claim.confirm.better and len(claim.seeds) < MIN_SEEDS]
+    if few:
+        lines.append(f"too few seeds: {', '.join(few)}. {TOO_FEW_SEEDS}")
     if len(made) < len(plan.runs):
         count = len(plan.runs) - len(made)
-        lines.append(f"{count} runs are missing or of other parameters: `dvc repro {PIPELINE}` makes them")
+        missing = "1 run is missing" if count == 1 else f"{count} runs are missing"
+        lines.append(f"{missing} or of other parameters: `dvc repro {PIPELINE}` makes {'it' if count == 1 else 'them'}")
     current = code_digest(code_deps(RUN_CODE))
     others = sorted({result.code for result in made.values()} - {current})
     if others:

@@ -17,6 +17,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import otherwise a
 import albumentations as A
 
 from segpipe.labels import IGNORE_INDEX
+from segpipe.params import stop_on
 
 GROUPS = ("OneOf", "SomeOf", "Sequential")  # their argument `transforms` is a list like the outer one
 
@@ -45,11 +46,19 @@ def build_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> A.
     so do the pixels that a dropout transform erases. Raises ValueError with every unknown name and argument and the
     nearest valid one.
     """
+    built, problems = _build_all(transforms, key)
+    stop_on("params.yaml", problems)
+    return A.Compose(built)
+
+
+def check_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> list[str]:
+    """What `build_transforms` would refuse of the list at `key`, a line each."""
+    return _build_all(transforms, key)[1]
+
+
+def _build_all(transforms: Sequence[str | dict[str, Any]], key: str) -> tuple[list[Any], list[str]]:
     problems: list[str] = []
-    built = [_build(entry, f"{key}.{position}", problems) for position, entry in enumerate(transforms)]
-    if problems:
-        raise ValueError("params.yaml:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return A.Compose([transform for transform in built if transform is not None])
+    return [_build(entry, f"{key}.{position}", problems) for position, entry in enumerate(transforms)], problems
 
 
 def _build(entry: str | dict[str, Any], key: str, problems: list[str]) -> Any:

@@ -13,6 +13,7 @@ from segpipe.labels import build_class_table
 from segpipe.params import DataParams, SplitParams
 
 LABELED_SOURCES = ("train", "val", "judge")
+SOURCES = (*LABELED_SOURCES, "test", "unlabeled")
 PARAMS = "params.yaml"
 
 Files = dict[str, list[CocoFile]]  # by source: train, val, judge, test, unlabeled
@@ -35,28 +36,29 @@ def read_lists(data: DataParams) -> tuple[Files, Findings]:
     submission needs its row; other broken entries can. Raises ValueError when there is no folder `data.root`.
     """
     root, findings = Path(data.root), Findings()
-    if not root.is_dir():
-        there = "is no folder" if root.exists() else "does not exist"
-        expected = "the folder that holds the COCO files and, beneath it, the images"
-        findings.blocking.append(Problem(PARAMS, "data.root", f"{data.root!r} {there}", expected))
+    if problem := _root_problem(root):
+        findings.blocking.append(problem)
         raise findings.error(PARAMS, data.on_problem)
-    files: Files = {}
-    named: dict[Path, str] = {}
-    for source in (*LABELED_SOURCES, "test", "unlabeled"):
-        files[source] = []
-        for name in _names(data, source):
-            fault = _path_fault(root, name) or _taken(named, root / name, source)
-            if fault:
-                findings.blocking.append(Problem(PARAMS, f"data.{source}", f"{name!r} {fault[0]}", fault[1]))
-                continue
-            file, problems = read_coco(
-                root / name, root, labeled=source in LABELED_SOURCES, may_be_empty=source == "unlabeled"
-            )
-            for problem in problems:
-                skippable = file is not None and source != "test" and problem.where != "'images'"
-                (findings.broken if skippable else findings.blocking).append(problem)
-            files[source] += [file] if file else []
+    files: Files = {source: [] for source in SOURCES}
+    for source, name, fault in _named_files(data):
+        if fault:
+            findings.blocking.append(fault)
+            continue
+        file, problems = read_coco(
+            root / name, root, labeled=source in LABELED_SOURCES, may_be_empty=source == "unlabeled"
+        )
+        for problem in problems:
+            skippable = file is not None and source != "test" and problem.where != "'images'"
+            (findings.broken if skippable else findings.blocking).append(problem)
+        files[source] += [file] if file else []
     return files, findings
+
+
+def missing_files(data: DataParams) -> list[Problem]:
+    """What of data.root and the files in it is not there, is no file, or named twice; nothing is read."""
+    if problem := _root_problem(Path(data.root)):
+        return [problem]
+    return [fault for _, _, fault in _named_files(data) if fault]
 
 
 def check_lists(files: Files, findings: Findings, data: DataParams, split: SplitParams) -> None:
@@ -111,6 +113,23 @@ def _names(data: DataParams, source: str) -> list[str]:
 
 def _labeled(files: Files) -> list[CocoFile]:
     return [file for source in LABELED_SOURCES for file in files[source]]
+
+
+def _root_problem(root: Path) -> Problem | None:
+    if root.is_dir():
+        return None
+    there = "is no folder" if root.exists() else "does not exist"
+    expected = "the folder that holds the COCO files and, beneath it, the images"
+    return Problem(PARAMS, "data.root", f"{str(root)!r} {there}", expected)
+
+
+def _named_files(data: DataParams) -> Iterator[tuple[str, str, Problem | None]]:
+    """Source, name and fault of every file that `data` names, as far as can be said without reading one."""
+    root, named = Path(data.root), dict[Path, str]()
+    for source in SOURCES:
+        for name in _names(data, source):
+            fault = _path_fault(root, name) or _taken(named, root / name, source)
+            yield source, name, Problem(PARAMS, f"data.{source}", f"{name!r} {fault[0]}", fault[1]) if fault else None
 
 
 def _path_fault(root: Path, name: str) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from segpipe.doctor.finding import Finding
 from segpipe.doctor.machine import Machine, read_machine
 from segpipe.doctor.measured import Measured, data_share, judge
 from segpipe.doctor.packages import probe_torch
+from segpipe.doctor.parameters import parameter_problems
 from segpipe.params import Params, load_params
 
 Say = Callable[[str, str], None]  # member, step
@@ -53,13 +54,15 @@ class Survey:
 def examine_environment() -> Survey:
     """Packages, this tree, machine, parameters and disks: seconds, most of them for importing torch."""
     survey = Survey(read_machine(), probe=probe_torch())
-    problem = None
+    problems = ""
     try:
         survey.params = load_params()
+        # where torch is broken, that has its own line
+        problems = "\n".join(parameter_problems(survey.params, libraries="error" not in survey.probe))
     except ValueError as error:
-        problem = error
+        problems = str(error)
     survey.sections["packages"] = package_report(survey.probe)
-    survey.sections["this tree"] = [*tree_report(), _params_finding(survey.params, problem)]
+    survey.sections["this tree"] = [*tree_report(), _params_finding(survey.params, problems)]
     survey.sections["machine"] = machine_report(survey.machine, survey.probe, survey.params)
     if survey.params:
         survey.sections["disks"] = disk_report(survey.params)
@@ -112,9 +115,9 @@ def _advice(error: str, name: str) -> str:
     return f"mend params.yaml; `python -m segpipe.doctor.trial {name} 1 1` shows all of it"
 
 
-def _params_finding(params: Params | None, problem: Exception | None) -> Finding:
-    if params is None:
-        return Finding("params.yaml", "bad", str(problem), "mend it, then run `segpipe check`")
+def _params_finding(params: Params | None, problems: str) -> Finding:
+    if params is None or problems:
+        return Finding("params.yaml", "bad", problems, "mend it, then run `segpipe check`")
     return Finding("params.yaml", "ok", f"valid; members {', '.join(params.member_names)}")
 
 

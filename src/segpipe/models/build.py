@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segpipe.models.deeplabv3 import DeepLabV3
-from segpipe.params import ModelParams
+from segpipe.params import ModelParams, stop_on
 
 OWN = "deeplabv3"
 SMP_ARCHITECTURES = {
@@ -47,7 +47,7 @@ class Architecture(TypedDict):
 
 def architecture(model: ModelParams, num_classes: int) -> Architecture:
     """The description of `model`; raises ValueError naming an unknown architecture or encoder and the nearest ones."""
-    check_names(model)
+    stop_on("params.yaml", check_names(model))
     return Architecture(
         arch=model.arch,
         encoder=model.encoder,
@@ -59,8 +59,8 @@ def architecture(model: ModelParams, num_classes: int) -> Architecture:
     )
 
 
-def check_names(model: ModelParams) -> None:
-    """Raise ValueError for an architecture, encoder or weights that do not exist: all at once, before data is read."""
+def check_names(model: ModelParams) -> list[str]:
+    """What of section `model` does not exist (architecture, encoder, weights), a line each with the nearest names."""
     problems = []
     if model.arch not in (OWN, *SMP_ARCHITECTURES):
         problems.append(_unknown("model.arch", model.arch, [OWN, *SMP_ARCHITECTURES]))
@@ -73,8 +73,7 @@ def check_names(model: ModelParams) -> None:
             f"model.encoder_weights: found {weights!r}; allowed: empty, imagenet, "
             "or the path of a .safetensors file that exists"
         )
-    if problems:
-        raise ValueError("params.yaml:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return problems
 
 
 def build_network(description: Architecture) -> nn.Module:

@@ -1,6 +1,6 @@
 """params.yaml: its sections, and the check that runs before anything else."""
 
-from segpipe.params.check import check_params, describe_faults, load_params, not_allowed, read_yaml, stop_on
+from segpipe.params.check import check_params, describe_faults, holds, load_params, not_allowed, read_yaml, stop_on
 from segpipe.params.sections import (
     DataParams,
     Params,
@@ -38,6 +38,7 @@ __all__ = [
     "candidate_names",
     "check_params",
     "describe_faults",
+    "holds",
     "load_params",
     "not_allowed",
     "read_yaml",

@@ -133,7 +133,7 @@ def describe_faults(
     """One line for each fault; with `inside`, only for faults at keys that this mapping holds."""
     for problem in error.errors():
         location, found, kind = problem["loc"], problem["input"], problem["type"]
-        if inside is not None and not _holds(inside, location):
+        if inside is not None and not holds(inside, location):
             continue
         key = prefix + ".".join(str(part) for part in location)
         if kind == "extra_forbidden":
@@ -155,7 +155,8 @@ def describe_faults(
             yield f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _holds(mapping: object, location: tuple) -> bool:
+def holds(mapping: object, location: Sequence) -> bool:
+    """Whether `mapping` says something of the key at `location`, however deep: a value above the key counts."""
     for part in location:
         if not isinstance(mapping, Mapping):
             return True

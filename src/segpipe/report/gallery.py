@@ -20,7 +20,7 @@ from segpipe.report.charts import class_name
 from segpipe.report.figures import Panel, figure, named_shares
 from segpipe.report.gather import PseudoRun, Run
 from segpipe.report.markup import Markup, fixed, join, percent, section, tag
-from segpipe.report.training import pseudo_tables
+from segpipe.report.training import pseudo_tables, ranked_pool
 
 WORST, MIDDLE, BEST, TEST, POOL = 4, 2, 3, 6, 6  # images of each kind
 
@@ -29,16 +29,17 @@ def judge_images(run: Run) -> Markup:
     """Truth, prediction and mistakes of the worst, the middle and the best judge images."""
     if run.judged is None:
         return section("judge-images", "Judge images", "No image was held out to judge on.")
-    lead = (
-        "Judge images with the lowest, the middle and the highest mIoU of the submission: the worst show what to work "
-        "on, the middle what to expect. Images of nothing but background do not stand among the best."
-    )
     ranked = run.judged.per_image.dropna(subset="miou").sort_values("miou", kind="stable")
     body: list[Markup] = [class_legend(run, *mistake_legend(run))]
-    for title, rows in _ends_and_middle(run, ranked):
-        if len(rows):
-            figures = join(_judged(run, row.file_name, row.miou) for row in rows.itertuples())
-            body += [tag("h3", title), tag("div", figures, class_="images wide")]
+    parts = {title: rows for title, rows in _ends_and_middle(run, ranked) if len(rows)}
+    for title, rows in parts.items():
+        figures = join(_judged(run, row.file_name, row.miou) for row in rows.itertuples())
+        body += [tag("h3", title), tag("div", figures, class_="images wide")]
+    place, use = (", the middle", ", the middle what to expect") if "Middle" in parts else ("", "")
+    lead = (
+        f"Judge images with the lowest{place} and the highest mIoU of the submission: the worst show what to work "
+        f"on{use}. Images of nothing but background do not stand among the best."
+    )
     return section("judge-images", "Judge images", lead, *body)
 
 
@@ -116,7 +117,8 @@ def pseudo_labels(run: Run) -> Markup:
     title = "Examples" if len(run.pseudo) == 1 else f"Examples of fold {first.fold}"
     body.append(tag("h3", title))
     if first.labels.indices:
-        note = "From the least to the most agreed image; hatched pixels were not confident enough and are ignored."
+        by = "kept" if run.one_teacher else "agreed"
+        note = f"From the least to the most {by} image; hatched pixels were not confident enough and are ignored."
         body += [tag("p", note, class_="note"), class_legend(run, hatched("Ignored")), _pool_figures(run, first)]
     else:
         body.append(tag("p", "No pixel of the pool was confident enough, so there is nothing to show."))
@@ -125,7 +127,7 @@ def pseudo_labels(run: Run) -> Markup:
 
 def _pool_figures(run: Run, pseudo: PseudoRun) -> Markup:
     position = {index: i for i, index in enumerate(pseudo.labels.indices)}
-    ordered = pseudo.agreement.sort_values("agreement", kind="stable")
+    ordered = ranked_pool(run, pseudo)
     ordered = ordered[[run.index_of[name] in position for name in ordered["image"]]]
     figures = []
     for row in (ordered.iloc[i] for i in evenly_spaced(range(len(ordered)), POOL)):
@@ -136,7 +138,8 @@ def _pool_figures(run: Run, pseudo: PseudoRun) -> Markup:
             Panel("Image", image, f"Image of the pool, {name}"),
             Panel("Pseudo label", label_overlay(image, labels, run.prepared.classes), f"Pseudo label, {said}"),
         ]
-        figures.append(figure(panels, _named(name) + f". Teachers agree on {percent(row['agreement'])}; {said}."))
+        agreed = "" if run.one_teacher else f"Teachers agree on {percent(row['agreement'])}; "
+        figures.append(figure(panels, _named(name) + f". {agreed}{said}."))
     return tag("div", join(figures), class_="images")
 
 

@@ -61,6 +61,10 @@ class PseudoRun:
         found = (float((self.labels.labels[i] != IGNORE_INDEX).mean()) for i in range(len(self.labels.indices)))
         return dict(zip(self.labels.indices, found, strict=True))
 
+    def share_kept(self, index: int) -> float:
+        """Share of the pixels of image `index` that have a label."""
+        return self.shares.get(index, 0.0)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -84,6 +88,11 @@ class Run:
     models: list[ModelRun]
     pseudo: list[PseudoRun]
     judged: Judged | None
+
+    @property
+    def one_teacher(self) -> bool:
+        """Whether a single model taught each fold: it always agrees with itself."""
+        return len(self.params.member_names) == 1
 
     @cached_property
     def index_of(self) -> dict[str, int]:

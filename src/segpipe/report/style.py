@@ -4,12 +4,12 @@
 # black; every line has a dash pattern of its own besides.
 _LIGHT = """
   --paper: #fdfdfc; --panel: #f3f5f4; --ink: #1d252c; --soft: #55616b; --rule: #d5dbdd; --faint: #e8ecec;
-  --accent: #0a6068; --bar: #3b8a90; --mark: #e4f1f0; --heat: 8 72 90;
+  --accent: #0a6068; --bar: #3b8a90; --mark: #e4f1f0; --heat: 8 72 90; --shade: rgb(29 37 44 / .22);
   --c0: #0067a8; --c1: #c04f00; --c2: #00805c; --c3: #b0488a; --c4: #9a6a00; --c5: #2b8cc4; --c6: #6a51a3; --c7: #555;
 """
 _DARK = """
   --paper: #14191d; --panel: #1c2328; --ink: #e3e8ea; --soft: #a3afb6; --rule: #38434a; --faint: #262f35;
-  --accent: #6cc7cb; --bar: #4b9ea3; --mark: #1d3538; --heat: 118 196 214;
+  --accent: #6cc7cb; --bar: #4b9ea3; --mark: #1d3538; --heat: 118 196 214; --shade: rgb(227 232 234 / .22);
   --c0: #5cb3ec; --c1: #f0894a; --c2: #3fc79a; --c3: #e08bbd; --c4: #e2b23c; --c5: #93d2f7; --c6: #b3a0ea; --c7: #aaa;
 """
 
@@ -56,7 +56,10 @@ _HEADLINE = """
 """
 
 _TABLES = """
-.scroll { overflow-x: auto; margin: 1rem 0 1.6rem; }
+/* a shade at the right edge while there is more: what lies over it moves along, and covers it at the end */
+.scroll { overflow-x: auto; margin: 1rem 0 1.6rem; background:
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .scroll > table { min-width: min(100%, 32rem); }
 caption { text-align: left; caption-side: top; padding: 0 0 .5rem; position: sticky; left: 0;

@@ -2,6 +2,8 @@
 
 import math
 
+import pandas as pd
+
 from segpipe.params import ALL
 from segpipe.report.charts import Line, class_name, line_chart, line_legend
 from segpipe.report.gather import ModelRun, PseudoRun, Run
@@ -92,13 +94,22 @@ def pseudo_tables(run: Run, pseudo: PseudoRun) -> Markup:
     return table(caption, columns, rows) + _agreement(run, pseudo)
 
 
+def ranked_pool(run: Run, pseudo: PseudoRun) -> pd.DataFrame:
+    """The rows of `pseudo.agreement`, least agreed first; by the pixels kept where there is one teacher."""
+    kept = [pseudo.share_kept(run.index_of[name]) for name in pseudo.agreement["image"]]
+    by = "kept" if run.one_teacher else "agreement"
+    return pseudo.agreement.assign(kept=kept).sort_values(by, kind="stable")
+
+
 def _agreement(run: Run, pseudo: PseudoRun, number: int = 4) -> Markup:
-    ordered = pseudo.agreement.sort_values("agreement", kind="stable")
     rows = [
-        [row.image, percent(row.agreement), percent(pseudo.shares.get(run.index_of[row.image], 0.0))]
-        for row in ordered.itertuples()
+        [row.image, percent(row.agreement), percent(pseudo.share_kept(run.index_of[row.image]))]
+        for row in ranked_pool(run, pseudo).itertuples()
     ]
     columns = [Column("Image"), Column("Teachers agree", "number"), Column("Pixels kept", "number")]
-    least = table(f"Least agreed images of the pool, fold {pseudo.fold}.", columns, rows[:number])
-    most = table(f"Most agreed images of the pool, fold {pseudo.fold}.", columns, rows[::-1][:number])
+    if run.one_teacher:
+        columns, rows = [columns[0], columns[2]], [[image, kept] for image, _, kept in rows]
+    by = "kept" if run.one_teacher else "agreed"
+    least = table(f"Least {by} images of the pool, fold {pseudo.fold}.", columns, rows[:number])
+    most = table(f"Most {by} images of the pool, fold {pseudo.fold}.", columns, rows[::-1][:number])
     return tag("div", least + most, class_="pair")

@@ -17,8 +17,8 @@ def score_candidate(
     """Score candidate `name` on judge images, from the outputs of the stages in folder `data`.
 
     None is the candidate that is submitted. Memory is flat in the number of images but for one confusion matrix each.
-    Raises ValueError for a name that is no candidate and where no trained fold can be scored, FileNotFoundError for
-    outputs that are not there.
+    Raises ValueError for a name that is no candidate or given twice and where no trained fold can be scored,
+    FileNotFoundError for outputs that are not there.
     """
     folds, notes = params.split.train_folds, []
     if not scored_folds(folds):
@@ -35,6 +35,9 @@ def score_candidate(
             )
     candidates = list_candidates(params.member_names)
     wanted = _find([found for found in (name, against) if found is not None], candidates)
+    if name == against:
+        others = ", ".join(candidate.name for candidate in candidates if candidate.name != name)
+        raise ValueError(f"score: --against names {name}, the candidate itself; give another one: {others}")
     notes.append("Judge images are those that no scored model trained or was tuned on.")
     if scored_folds(folds) != folds:
         notes.append("The submission comes from models of fold all, of the same parameters, which are never scored.")

@@ -23,13 +23,17 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
 
     `root` is the folder that the file's images lie in, data.root unless given. Classes, overlaps, groups and the scored
     size are those of `params`. Raises FileNotFoundError without the folder, ValueError with everything that is wrong
-    with the file, or else with every label map that is missing, of another size, or no map of these classes.
+    with the file (one without any annotation is no truth), or else with every label map that is missing, of another
+    size, or no map of these classes.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected one of PNG label maps, as `submission` writes it")
     file, found = read_coco(truth, Path(params.data.root) if root is None else root, labeled=True)
     _refuse(f"{truth}: cannot be scored against", [str(problem) for problem in found])
     assert file is not None  # an unreadable one is a problem
+    if not any(file.annotations_by_image.values()):
+        expected = "a file that says where objects are: against an empty one a map of nothing but background is perfect"
+        raise ValueError(f"{truth}: 'annotations': no image has an annotation; expected {expected}")
     classes = build_class_table(file.categories, background=params.data.background, order=params.data.classes)
     groups = group_names([image.file_name for image in file.images], params.split.group_by)
     problems, matrices = list(_other_classes(folder, classes)), []

@@ -18,32 +18,31 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 T = TypeVar("T")
 
 
-def check_engine(train: TrainParams, prefix: str = "train") -> list[str]:
+def check_engine(train: TrainParams) -> list[str]:
     """What of section `train` this machine or this launch cannot do, a line each with what would work."""
     problems = []
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and train.devices > gpus:
-        problems.append(f"{prefix}.devices: found {train.devices}; this machine has {gpus}: give 1 to {gpus}")
+        problems.append(f"train.devices: found {train.devices}; this machine has {gpus}: give 1 to {gpus}")
     launched = int(os.environ.get("LOCAL_WORLD_SIZE", train.devices))  # set by torchrun
     if launched != train.devices:
         problems.append(
-            f"{prefix}.devices: found {train.devices}, but torchrun started {launched} processes on this machine; "
+            f"train.devices: found {train.devices}, but torchrun started {launched} processes on this machine; "
             "make both the same"
         )
     if train.precision not in usable_precisions():
         device, usable = "this GPU" if gpus else "this CPU", " or ".join(usable_precisions())
-        problems.append(f"{prefix}.precision: found {train.precision}, which {device} cannot compute; give {usable}")
+        problems.append(f"train.precision: found {train.precision}, which {device} cannot compute; give {usable}")
     share = train.devices * _num_nodes() * train.accumulate
-    where = f"{share} parts ({prefix}.devices x nodes x {prefix}.accumulate)"
+    where = f"{share} parts (train.devices x nodes x train.accumulate)"
     if train.batch_size % share:
         nearest = max(train.batch_size // share, 2) * share
         problems.append(
-            f"{prefix}.batch_size: found {train.batch_size}, which cannot be split evenly into {where}; "
-            f"{nearest} would do"
+            f"train.batch_size: found {train.batch_size}, which cannot be split evenly into {where}; {nearest} would do"
         )
     elif train.batch_size // share < 2:
         problems.append(
-            f"{prefix}.batch_size: found {train.batch_size}, which leaves one image to each of {where}, and batch "
+            f"train.batch_size: found {train.batch_size}, which leaves one image to each of {where}, and batch "
             f"normalisation needs two; give at least {2 * share}"
         )
     return problems

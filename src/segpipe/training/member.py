@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from segpipe.data.augment import build_transforms
 from segpipe.data.dataset import EpochBatches, Part, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.metrics.confusion import pooled_miou
-from segpipe.models.build import Architecture, architecture, check_names, load_encoder_weights
+from segpipe.models.build import Architecture, architecture, load_encoder_weights
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,
     ModelCard,
@@ -23,10 +22,9 @@ from segpipe.models.checkpoint import (
     read_card,
     write_card,
 )
-from segpipe.params import Params, stop_on
 from segpipe.progress import first_process, say
 from segpipe.tables import write_confusion, write_history, write_iou
-from segpipe.training.engine import check_engine, split_batch, start_engine
+from segpipe.training.engine import split_batch, start_engine
 from segpipe.training.evaluate import evaluate
 from segpipe.training.interrupt import interruptible
 from segpipe.training.job import Job, identity, lineage_of, parts_of
@@ -61,19 +59,6 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
         write_card(card, job.out)
         _write_plots(fitted, job, plots)
     return pooled_miou(fitted.confusions) if job.tune.indices else None
-
-
-def check_members(params: Params) -> None:
-    """Raise ValueError for names of any member that no library knows: a typo must not wait for the stage that meets it.
-
-    Checked before data are read: architectures, encoders, weights and both augmentation lists of every member.
-    """
-    for name in params.member_names:
-        member = params.member(name)
-        check_names(member.model)
-        stop_on("params.yaml", check_engine(member.train))
-        build_transforms(member.augment.train, "augment.train")
-        build_transforms(member.augment.pseudo, "augment.pseudo")
 
 
 def _train(
@@ -173,6 +158,6 @@ def _write_plots(fitted: Fitted, job: Job, plots: Path) -> None:
         return
     entries = [job.prepared.entries[index] for index in job.tune.indices]
     groups = [entry.group for entry in entries]
-    names = job.prepared.classes.names
-    write_iou(fitted.confusions, groups, names, plots / "iou.csv")
-    write_confusion(np.sum(fitted.confusions, axis=0), names, plots / "confusion.csv")
+    classes = job.prepared.classes
+    write_iou(fitted.confusions, groups, classes, plots / "iou.csv")
+    write_confusion(np.sum(fitted.confusions, axis=0), classes.names, plots / "confusion.csv")

@@ -1,0 +1,44 @@
+"""What a sound params.yaml asks for that is not there: files, lists in dvc.yaml, names that only the libraries know.
+
+Imports no torch itself: the libraries are asked in a process of their own.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from segpipe.data.lists import missing_files
+from segpipe.doctor.extent import SAMPLE_ROOT
+from segpipe.params import DataParams, Params
+from segpipe.wire import wiring_problems
+
+
+def parameter_problems(params: Params, *, libraries: bool = True) -> list[str]:
+    """All that would stop a stage, a line each; without `libraries` only what takes no time to find.
+
+    `params` must be that of params.yaml in the current folder, the project's top folder.
+    """
+    found = [*_file_problems(params.data), *wiring_problems(params)]
+    return [*found, *(_library_problems() if libraries else ())]
+
+
+def _file_problems(data: DataParams) -> list[str]:
+    root = Path(data.root)
+    if root == Path(SAMPLE_ROOT) and not root.exists():
+        return []  # the stage `sample` draws it
+    listed = root.with_name(f"{root.name}.dvc")
+    tracked = not root.exists() and listed.is_file()
+    hint = f" `dvc checkout {listed}` or `dvc pull {listed}` brings it." if tracked else ""
+    lines = [str(problem).removeprefix("params.yaml: ") for problem in missing_files(data)]
+    return [line + hint for line in lines]
+
+
+def _library_problems() -> list[str]:
+    """What `training.check` prints, or why it could not."""
+    done = subprocess.run([sys.executable, "-m", "segpipe.training.check"], capture_output=True, text=True, check=False)
+    try:
+        return json.loads((done.stdout.splitlines() or [""])[-1])
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}"])[-1]
+        return [f"names of models and augmentations could not be checked ({last}); `segpipe doctor` says more"]

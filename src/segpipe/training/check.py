@@ -1,0 +1,50 @@
+"""What of params.yaml the libraries or this machine would refuse: all of it, of every member, before data are read.
+
+Run as a program it reads params.yaml of the current folder and prints what it found as a JSON list. The command line
+runs it so, in a process of its own: the libraries take seconds to import, and may be what is broken.
+"""
+
+import json
+import sys
+
+from segpipe.data.augment import check_transforms
+from segpipe.models.build import check_names
+from segpipe.params import MemberParams, Params, holds, load_params, stop_on
+from segpipe.training.engine import check_engine
+
+
+def check_members(params: Params) -> None:
+    """Raise ValueError that lists what `member_problems` finds: a typo must not wait for the stage that meets it."""
+    stop_on("params.yaml", member_problems(params))
+
+
+def member_problems(params: Params) -> list[str]:
+    """Architectures, encoders, weights, augmentations, devices, precisions and batches that cannot be, a line each.
+
+    A line begins with the key at which the value stands: `members.<name>.` and the rest of the key where the member
+    overrides it. What members share is told once.
+    """
+    shared = MemberParams.model_validate(params.model_dump(include=set(MemberParams.model_fields)))
+    of_all = _problems(shared)
+    lines = []
+    for name in params.member_names:
+        for line in _problems(params.member(name)):
+            key = line.split(":")[0]
+            if holds(params.members[name], key.split(".")):
+                lines.append(f"members.{name}.{line}")
+            else:  # a shared value may be wrong only beside what this member overrides
+                lines.append(line if line in of_all else f"{line} (for member {name})")
+    return list(dict.fromkeys(lines))
+
+
+def _problems(member: MemberParams) -> list[str]:
+    return [
+        *check_names(member.model),
+        *check_transforms(member.augment.train, "augment.train"),
+        *check_transforms(member.augment.pseudo, "augment.pseudo"),
+        *check_engine(member.train),
+    ]
+
+
+if __name__ == "__main__":
+    json.dump(member_problems(load_params()), sys.stdout)
