@@ -8,12 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_run import CLASSES, FOLDERS, LIBRARIES, fake_params, report, write_run
 
 from segpipe.data.store import PackedWriter
 from segpipe.params import Params
 from segpipe.report.charts import Axis, Line, confusion_table, line_chart, range_row, ticks
+from segpipe.report.gather import ModelRun
 from segpipe.report.inputs import NOT_SHOWN, SHOWN
 from segpipe.report.markup import Markup, fixed, join, percent, signed, table, tag
 from segpipe.report.page import write_report
@@ -269,3 +271,12 @@ def test_many_classes_are_listed_by_their_largest_confusions():
     confusion[3, 5], confusion[7, 7] = 10, 99
     shown = confusion_table([Markup(f"class {i}") for i in range(100)], confusion)
     assert "class 3<" in shown and "class 5<" in shown and "class 7<" not in shown
+
+
+def test_averaged_weights_are_named_where_they_were_the_better_ones():
+    def model(**columns):
+        return ModelRun("baseline", "main", 0, 0.5, pd.DataFrame({"epoch": [1, 2], "tune_miou": [0.4, 0.5]} | columns))
+
+    assert model(tune_miou_raw=[0.4, 0.3], tune_miou_ema=[0.1, 0.5]).is_averaged
+    assert not model(tune_miou_raw=[0.1, 0.5], tune_miou_ema=[0.4, 0.5]).is_averaged  # the first of equals is raw
+    assert not model().is_averaged

@@ -40,6 +40,14 @@ class ModelRun:
         return float(known.loc[known["tune_miou"].idxmax(), "epoch"]) if len(known) else float("nan")
 
     @property
+    def is_averaged(self) -> bool:
+        """Whether the moving average of the weights was the better one in the chosen epoch."""
+        if "tune_miou_ema" not in self.history:
+            return False
+        row = self.history.set_index("epoch").loc[self.chosen_epoch]
+        return bool(row["tune_miou_ema"] > row["tune_miou_raw"])
+
+    @property
     def epochs(self) -> int:
         """How many were trained; 0 where retraining had no pseudo label and kept the baseline."""
         return int(self.history["epoch"].max()) if len(self.history) else 0

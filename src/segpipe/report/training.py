@@ -44,6 +44,7 @@ def _model_row(run: Run, model: ModelRun) -> list[object]:
         epoch = "baseline kept"
     else:
         epoch = f"{model.chosen_epoch:.0f}" if math.isfinite(model.chosen_epoch) else MISSING
+        epoch += ", averaged weights" if model.is_averaged else ""
     return [model.member, model.fold, model.round, *made, epoch, model.epochs]
 
 
