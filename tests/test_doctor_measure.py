@@ -23,6 +23,7 @@ from segpipe.doctor.trial import forward_gmac, measure, parameter_counts
 from segpipe.params import load_params
 from segpipe.recipe import apply_recipe
 from segpipe.training.optim import build_optimizer
+from segpipe.wire import wire
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
@@ -269,10 +270,13 @@ def test_a_member_that_cannot_be_built_is_a_clear_error():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
-    (tmp_path / "src").symlink_to(ROOT / "src")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("src", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
     apply_recipe("tiny", tmp_path / "params.yaml", ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
+    wire(load_params())
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     return tmp_path
 

@@ -24,7 +24,7 @@ every image. It lists all that is wrong in one message and stops; nothing usable
   Mistakes in `params.yaml` and between lists stop it all the same, and so do broken test images: a submission needs
   every row.
 - `segpipe check` reads no data and writes nothing. It finds all that is wrong in `params.yaml` at once: keys, files
-  that are not there, names of models and augmentations (which takes seconds, as libraries must load), and lists in
+  that are not there, names of models and augmentations (which takes some seconds, for the libraries to load), and lists in
   `dvc.yaml` that no longer fit. What DVC says where it comes first stands [at the end](#what-dvc-says-itself).
 - Of more than 50 problems each kind is shown a few times, with a count of the rest.
 - Where lists are at fault, the images are opened all the same, so that one run shows everything.
@@ -40,7 +40,8 @@ page from the table that the tests run.
 DVC_SAYS = {  # what happened, how DVC puts it (tests/test_dvc.py), what to do
     "`dvc repro` where `data.root` is not there": (
         "failed to reproduce 'prepare': [Errno 2] No such file or directory:",
-        "`segpipe check` names the key. The message above is that of `stages/prepare.py`, which DVC did not start.",
+        "`segpipe check` names the key. The message for it above is that of `stages/prepare.py`, which DVC did not "
+        "start.",
     ),
     "`dvc exp run -S loss.dcie=0.25`, a misspelt key": (
         "To append to your config use +loss.dcie=0.25: Key 'dcie' is not in struct",
