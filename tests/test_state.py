@@ -525,9 +525,8 @@ def test_a_killed_loader_process_is_told_between_two_updates(tiny, folder, unint
         if self.updates == 2 and not killed:
             (worker,) = multiprocessing.active_children()
             worker.kill()
-            worker.join()
             killed.append(self.updates)
-            deadline = time.monotonic() + 0.2
+            deadline = time.monotonic() + 0.5
             while time.monotonic() < deadline:  # torch's own handler would raise here, in the middle of an update
                 math.sqrt(2)
         update(self, batches)
