@@ -24,7 +24,7 @@ every image. It lists all that is wrong in one message and stops; nothing usable
   Mistakes in `params.yaml` and between lists stop it all the same, and so do broken test images: a submission needs
   every row.
 - `segpipe check` reads no data and writes nothing. It finds all that is wrong in `params.yaml` at once: keys, files
-  that are not there, names of models and augmentations (which takes some seconds, for the libraries to load), and lists in
+  that are not there, names of models and augmentations (which takes seconds, as libraries must load), and lists in
   `dvc.yaml` that no longer fit. What DVC says where it comes first stands [at the end](#what-dvc-says-itself).
 - Of more than 50 problems each kind is shown a few times, with a count of the rest.
 - Where lists are at fault, the images are opened all the same, so that one run shows everything.
