@@ -454,6 +454,28 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(tiny, folder, un
     assert any("after update 8 of 8" in told for told in stopped), "while tune images were scored"
 
 
+def test_listeners_of_a_run_that_goes_on_hear_its_whole_history(tiny, folder, monkeypatch):
+    heard = []
+    listener = SimpleNamespace(
+        name="ear",
+        images=0,
+        start=lambda run: heard.clear(),
+        log=lambda row: heard.append(row["epoch"]),
+        finish=lambda *, failed: None,
+    )
+
+    def stop(self) -> str | None:
+        return "stopped" if len(heard) == 2 else None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Interruption, "reason", property(stop))
+        with pytest.raises(SystemExit):
+            train(tiny, folder / "out", [listener], epochs=3)
+    assert heard == [1, 2]
+    train(tiny, folder / "out", [listener], epochs=3)
+    assert heard == [1, 2, 3]
+
+
 def test_a_finished_run_is_taken_as_it_is(tiny, folder, uninterrupted, monkeypatch, capsys):
     assert train(tiny, folder / "out") == uninterrupted
     shutil.rmtree(folder / "out")  # as DVC does, which had not yet taken it in
