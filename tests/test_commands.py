@@ -24,7 +24,12 @@ ELSEWHERE = {
     "dvc add data/raw/camvid": "needs the CamVid photographs",
 }
 # these change what later ones work on, so they come last: another recipe, another data set
-LAST = ("mkdir -p data/raw && cp -r ~/mine", "dvc exp run -S data.root=", "segpipe recipe camvid", "segpipe recipe tiny")
+LAST = (
+    "mkdir -p data/raw && cp -r ~/mine",
+    "dvc exp run -S data.root=",
+    "segpipe recipe camvid",
+    "segpipe recipe tiny",
+)
 RUN = sorted(
     (line for line in command_lines() if not line.startswith(tuple(ELSEWHERE))), key=lambda line: line.startswith(LAST)
 )
