@@ -40,11 +40,18 @@ def predict_probs(
             stacked = np.stack([images[index] for index in batch_indices]).transpose(0, 3, 1, 2)
             batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
             each = torch.stack([_view_mean(segmenter, batch, flips=flips) for segmenter in segmenters])
-            preds = each.argmax(2)
-            agreement = (preds == preds[0]).all(0).cpu().numpy()
+            agreement = _agreement(each).cpu().numpy()
             probs = each.mean(0).permute(0, 2, 3, 1).contiguous().cpu().numpy()
             yield from zip(batch_indices, probs, agreement, strict=True)
             progress.advance(len(batch_indices))
+
+
+def _agreement(each: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) bool from each model's probabilities (M, N, C, H, W)."""
+    if len(each) == 1:  # the argmax over channels takes as long as a small network
+        return torch.ones(each.shape[1], *each.shape[3:], dtype=torch.bool)
+    preds = each.argmax(2)
+    return (preds == preds[0]).all(0)
 
 
 def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> torch.Tensor:
