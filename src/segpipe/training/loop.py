@@ -132,10 +132,8 @@ class Training:
         """Save when it is time; stop when asked to. Also called between scored images."""
         if reason := self.around.interruption.reason:
             self._save()
-            raise SystemExit(
-                f"{reason}; saved after update {self.learner.updates} of {self.learner.total_updates}: "
-                "the same command goes on from there"
-            )
+            said = f"{reason}; saved after update {self.learner.updates} of {self.learner.total_updates}: "
+            raise SystemExit(f"{said}the same command goes on from there" if first_process() else 1)
         if time.monotonic() - self.saved_at >= self.train.save_seconds:
             self._save()
 
