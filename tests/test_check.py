@@ -150,7 +150,7 @@ def test_check_says_all_of_it_without_a_traceback(project):
 def test_check_passes_what_is_sound(project):
     write(project, MINE)
     done = check(project)
-    assert (done.returncode, done.stdout) == (0, "params.yaml: valid; members main, second, folds [0]\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "params.yaml: valid; members main, second, folds 0\n"), done.stderr
 
 
 @pytest.mark.parametrize("text", ['raise ImportError("libtorch.so: cannot open")', "import os; os._exit(139)"])
