@@ -1,6 +1,7 @@
 """One update, on a network small enough to check by hand."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from segpipe.params import MemberParams, load_params
 from segpipe.training.engine import start_engine
 from segpipe.training.learner import Learner, NotFinite
 
-PARAMS = load_params().member("main")
+PARAMS = load_params(Path(__file__).resolve().parent.parent / "params.yaml").member("main")
 
 
 class Tiny(nn.Module):

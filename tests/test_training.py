@@ -283,3 +283,26 @@ def test_two_ranks_train_one_model_and_write_each_file_once(tiny, folder):
     distance = sum((two[name] - alone[name]).float().norm() ** 2 for name in two) ** 0.5
     length = sum(alone[name].float().norm() ** 2 for name in alone) ** 0.5
     assert 0 < distance < 0.2 * length
+
+
+SKIP = """
+import math, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from test_learner import batch, learner_of, params, weights
+learner = learner_of(params(devices=2, on_nonfinite="skip"))
+rank, losses = learner.fabric.global_rank, learner._losses
+for update in range(3):
+    # a loss that is not finite on one rank alone, with gradients that are
+    learner._losses = lambda *batch: losses(*batch) + (math.inf if rank == update == 1 else 0)
+    learner.update([batch(seed=10 * update + rank)])
+torch.save({"weights": weights(learner), "said": [learner.skipped, learner.mean_loss()]}, f"{rank}.pt")
+"""
+
+
+def test_ranks_agree_which_update_to_skip_and_on_the_loss(folder):
+    (folder / "skip.py").write_text(SKIP, encoding="utf-8")
+    torchrun(folder, "skip.py", ROOT / "tests")
+    first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert first["said"] == second["said"] and first["said"][0] == 1
+    assert torch.equal(first["weights"], second["weights"])

@@ -52,7 +52,7 @@ def run_arm(plan: Plan, run: RunSpec, prepared_folder: Path, code: str, out: Pat
     judging = Prepared(prepared_folder, judge=True)
     judge = judging.folds[FOLD].judge
     card.lineage.refuse_judging_on(judging.named_hashes(judge), run.key)
-    confusions, _ = evaluate(segmenter, Tune(judging, judge, params.submission.size))
+    confusions, _ = evaluate(segmenter, Tune(judging, judge, params.submission.size), label="judge")
     entries = [judging.entries[index] for index in judge]
     result = Result(
         code=code,

@@ -64,7 +64,7 @@ def start_engine(params: TrainParams, seed: int) -> Fabric:
     """Fabric on `devices` GPUs, or as many CPU processes where there is none, with torch's threads and seed set.
 
     With more than one device this process starts the others, unless torchrun did. The thread count is a parameter
-    because sums over another number of threads round otherwise. Its own default would take every GPU.
+    because sums over another number of threads round otherwise. Fabric by itself would take every GPU.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)

@@ -31,12 +31,14 @@ def evaluate(
     fabric: Fabric | None = None,
     *,
     show: int = 0,
+    label: str = "tune",
     after_image: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, list[Example]]:
     """(N, C, C) int64, the confusion matrix of every tune image at the scored size; and `show` of them to look at.
 
-    Those are the same images each time, spread over the list, at the networks' size. With `fabric` each rank scores its
-    share, every image once: all ranks get all matrices, and each the examples of its share.
+    The examples are the same images each time, spread over the list, at the networks' size. With `fabric` each rank
+    scores its share, every image once: all ranks get all matrices, and each the examples of its share. `label` names
+    the images where progress is shown.
     """
     prepared, num_classes = tune.prepared, tune.prepared.classes.num_classes
     confusions = np.zeros((len(tune.indices), num_classes, num_classes), np.int64)
@@ -45,7 +47,7 @@ def evaluate(
     shown = {tune.indices[place * len(tune.indices) // count] for place in range(count)}
     places = range(len(tune.indices))
     mine = share_of(places, fabric) if fabric is not None else places
-    predicted = predict_probs([segmenter], prepared.images, [tune.indices[i] for i in mine], flips=False, label="tune")
+    predicted = predict_probs([segmenter], prepared.images, [tune.indices[i] for i in mine], flips=False, label=label)
     for place, (index, probs, _) in zip(mine, predicted, strict=True):
         entry = prepared.entries[index]
         preds = to_scored_size(probs, (entry.height, entry.width), tune.scored_size).argmax(-1).astype(np.uint8)

@@ -93,6 +93,7 @@ class Learner:
                 losses = self._losses(*self.fabric.to_device(batch))
                 self.fabric.backward(losses[0] / len(batches))
             terms += losses.detach() / len(batches)
+        terms = mean_over_ranks(terms, self.fabric)  # so that all ranks agree whether this update is finite
         norm = self._clip()
         finite = self._watched.note(self.updates, terms, norm)
         if self.looks_first and not finite:
@@ -116,9 +117,8 @@ class Learner:
             self._watched.raise_first()
 
     def mean_loss(self) -> float:
-        """Of the epoch's updates so far, over all ranks; NaN if all of them were skipped."""
-        mean = mean_over_ranks(self.loss_sum, self.fabric).item() / max(self.losses, 1)
-        return mean if self.losses else math.nan
+        """Of the epoch's updates so far; NaN if all of them were skipped."""
+        return self.loss_sum.item() / self.losses if self.losses else math.nan
 
     def align(self) -> None:
         """Make all ranks' networks equal to the first's, to the last bit."""

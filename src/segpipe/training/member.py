@@ -32,7 +32,7 @@ from segpipe.training.learner import Learner
 from segpipe.training.loop import Around, Best, Fitted, Training
 from segpipe.training.schedule import floor_warning
 from segpipe.training.shortage import short_of_memory_in_words
-from segpipe.training.state import State, open_state, run_key
+from segpipe.training.state import open_state, run_key
 from segpipe.training.tracking.tracker import Tracker
 
 
@@ -50,8 +50,10 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
     if job.round == "retrain" and len(parts) == 1:
         say("retrain: there are no pseudo labels, so the baseline stays as it is")
         card, fitted = _keep_baseline(job)
-        write_history(fitted.history, plots / "history.csv")
         tracker.log(fitted.history[-1])
+        if first_process() and job.baseline is not None:
+            _copy_weights(job.baseline, "model.safetensors", job.out)
+            write_history(fitted.history, plots / "history.csv")
     else:
         fitted = _train(job, fabric, description, parts, plots / "history.csv", tracker)
         card = _card(job, description, lineage, fitted.best)
@@ -89,8 +91,8 @@ def _train(
             around = Around(state, interruption, tracker, history_file, names)
             loader = make_loader(parts, batches, params.train.workers)
             fitted = Training(learner, loader, batches, job.tune, job.epochs, around).run()
-        if first_process():
-            _deliver(state, fitted.best, job.out)
+        if first_process():  # only now that training is over: DVC empties a stage's outputs before it starts
+            _copy_weights(state.folder, fitted.best.file, job.out)
     return fitted
 
 
@@ -104,12 +106,12 @@ class _FileNames:
         return [self._entries[self._parts[part].samples[position].image].file_name for _, part, position in keys]
 
 
-def _deliver(state: State, best: Best, out: Path) -> None:
-    """Copy the weights only when training is over: DVC empties a stage's outputs before it starts."""
+def _copy_weights(source: Path, chosen: str, out: Path) -> None:
+    """The file `chosen` of `source` as the model's weights, and those of three times of training beside them."""
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(state.folder / best.file, out / "model.safetensors")
+    shutil.copyfile(source / chosen, out / "model.safetensors")
     for name in STAGES_OF_TRAINING:
-        shutil.copyfile(state.folder / f"{name}.safetensors", out / f"{name}.safetensors")
+        shutil.copyfile(source / f"{name}.safetensors", out / f"{name}.safetensors")
 
 
 def _card(job: Job, description: Architecture, lineage: Lineage, best: Best) -> ModelCard:
@@ -137,14 +139,11 @@ def _initialise(segmenter: Segmenter, job: Job) -> None:
 
 
 def _keep_baseline(job: Job) -> tuple[ModelCard, Fitted]:
-    """The baseline's weights as this round's model, scored again so that every file of a model is there."""
+    """The baseline as this round's model, scored again so that every file of a model is there."""
     assert job.baseline is not None
-    job.out.mkdir(parents=True, exist_ok=True)
-    for name in ("model", *STAGES_OF_TRAINING):
-        shutil.copyfile(job.baseline / f"{name}.safetensors", job.out / f"{name}.safetensors")
     card = read_card(job.baseline)
     segmenter = Segmenter(card.architecture, card.mean, card.std)
-    load_weights(segmenter, job.out / "model.safetensors")
+    load_weights(segmenter, job.baseline / "model.safetensors")
     confusions, miou = np.empty(0), float("nan")
     if job.tune.indices:
         confusions, _ = evaluate(segmenter, job.tune)
