@@ -1,6 +1,5 @@
 """`segpipe check`: keys, files, lists in dvc.yaml, and names that only the libraries know, all in one message."""
 
-import copy
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from coco_folder import write_folder
+from malformed.project import with_values
 from ruamel.yaml import YAML
 
 from segpipe.doctor.parameters import parameter_problems
@@ -24,14 +24,7 @@ TYPO = "'HorizontalFlipp' is no albumentations transform; did you mean Horizonta
 
 def changed(changes: dict[str, Any]) -> dict:
     """The committed parameters for two equal members, with the values at these dotted keys."""
-    raw = copy.deepcopy(RAW)
-    for key, value in (TWO | changes).items():
-        *parents, last = key.split(".")
-        section = raw
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    return raw
+    return with_values(RAW, TWO | changes)
 
 
 def params(changes: dict[str, Any]) -> Params:

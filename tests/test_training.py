@@ -208,6 +208,14 @@ def test_more_gpus_than_there_are_and_half_types_they_lack_are_refused(monkeypat
     ]
 
 
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert check_engine(section(compile=True)) == [
+        "train.compile: found true, but there is no compiler no-such-compiler; install one, or give false"
+    ]
+    assert check_engine(section()) == []
+
+
 def test_a_launch_of_another_number_of_processes_is_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert check_engine(section()) == [

@@ -1,9 +1,12 @@
 """A member trained in this process on a few tiny images, for tests of what happens in a run."""
 
+import resource
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from dvc.utils.hydra import apply_overrides
 
 from segpipe.data.prepare import prepare
 from segpipe.data.prepared import Prepared
@@ -26,6 +29,14 @@ def make_tiny(folder: Path) -> Tiny:
     write_sample(folder / "raw", folder / "judge", **params.sample.model_dump())
     prepare(params.data.model_copy(update={"root": str(folder / "raw")}), params.split, folder / "prepared")
     return params, folder / "prepared"
+
+
+def make_smaller(folder: Path) -> Tiny:
+    """The same with a network of 0.1 million weights, and a moving average of them."""
+    _, prepared = make_tiny(folder)
+    smaller = ["model.encoder=test_efficientnet", "model.decoder_channels=16", "train.ema=0.9"]
+    apply_overrides(str(folder / "params.yaml"), smaller)
+    return load_params(folder / "params.yaml"), prepared
 
 
 def job_of(tiny: Tiny, out: Path, **changes: object) -> Job:
@@ -54,3 +65,14 @@ def train(tiny: Tiny, out: Path, listeners=(), **changes: object) -> tuple[float
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
     return miou, {path.name: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def largest_file(size: int):
+    """Within the block a file of this process cannot grow beyond `size` bytes, as on a disk with no more room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -32,6 +32,18 @@ SOUND = {
 RLE = {"size": [4, 6], "counts": [2, 3, 19]}
 
 
+def with_values(raw: dict, changes: dict[str, Any]) -> dict:
+    """A copy of parsed parameters with the values at these dotted keys."""
+    changed = copy.deepcopy(raw)
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = changed
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    return changed
+
+
 def make_project(folder: Path, params: dict[str, Any]) -> Path:
     """A sound project in `folder`, but for the values of `params` at dotted keys; returns its folder of raw data.
 
@@ -43,14 +55,7 @@ def make_project(folder: Path, params: dict[str, Any]) -> Path:
     train = [Picture("a.png", annotations=two), Picture("b.png", annotations=[box(PAPER, 0, 0, 1, 1)])]
     val = pictures("c", "d", "e", "f", annotations=[box(GLASS, 1, 1, 3, 3)])
     write_folder(root, train=train, val=val, pool=pictures("p", "q"))
-    raw = copy.deepcopy(COMMITTED)
-    for key, value in (SOUND | params).items():
-        *sections, name = key.split(".")
-        section = raw
-        for part in sections:
-            section = section[part]
-        section[name] = value
-    YAML().dump(raw, folder / "params.yaml")
+    YAML().dump(with_values(COMMITTED, SOUND | params), folder / "params.yaml")
     return root
 
 

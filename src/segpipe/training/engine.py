@@ -4,6 +4,7 @@ The loop is ours; what a swap of Fabric would change stands here.
 """
 
 import os
+import shutil
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -33,6 +34,9 @@ def check_engine(train: TrainParams) -> list[str]:
     if train.precision not in usable_precisions():
         device, usable = "this GPU" if gpus else "this CPU", " or ".join(usable_precisions())
         problems.append(f"train.precision: found {train.precision}, which {device} cannot compute; give {usable}")
+    compiler = os.environ.get("CXX", "g++")
+    if train.compile and shutil.which(compiler) is None:
+        problems.append(f"train.compile: found true, but there is no compiler {compiler}; install one, or give false")
     share = train.devices * _num_nodes() * train.accumulate
     where = f"{share} parts (train.devices x nodes x train.accumulate)"
     if train.batch_size % share:
