@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from segpipe.data.augment import Augment
 from segpipe.data.dataset import EpochBatches, make_loader
-from segpipe.data.prepare import prepare
+from segpipe.data.prepare.prepare import prepare
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.write import write_sample
 from segpipe.models.build import architecture

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from segpipe.data.prepare import prepare
+from segpipe.data.prepare.prepare import prepare
 from segpipe.stage import open_stage, run_stage
 
 

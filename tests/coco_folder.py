@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segpipe.data.prepare import prepare
+from segpipe.data.prepare.prepare import prepare
 from segpipe.params import DataParams, SplitParams
 
 GLASS, PAPER = 2, 7  # category ids with gaps; class indices 1 and 2 beneath the background class

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.data.coco import read_coco
-from segpipe.data.records import Annotation, Category, ImageRecord
+from segpipe.data.source.coco import read_coco
+from segpipe.data.source.records import Annotation, Category, ImageRecord
 
 TRIANGLE = [[1, 1, 3, 1, 3, 3]]
 RLE = {"size": [4, 6], "counts": "h0"}
@@ -254,5 +254,5 @@ def test_annotations_of_an_image_already_reported_go_without_a_problem_of_their_
 
 
 def test_reading_annotations_needs_no_torch():
-    code = "import sys, segpipe.data.coco, segpipe.data.lists, segpipe.labels; sys.exit('torch' in sys.modules)"
+    code = "import sys, segpipe.data.source.lists, segpipe.labels; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -99,10 +99,10 @@ def test_a_temp_experiment_runs_its_own_tree_while_the_workspace_is_edited(proje
         words, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     copies, deadline = project / ".dvc/tmp/exps/standalone", time.monotonic() + 120
-    while not list(copies.glob("tmp*/src/segpipe/data/prepare.py")):
+    while not list(copies.glob("tmp*/src/segpipe/data/prepare/prepare.py")):
         assert time.monotonic() < deadline and running.poll() is None, running.communicate()[0]
         time.sleep(0.02)
-    module = project / "src/segpipe/data/prepare.py"
+    module = project / "src/segpipe/data/prepare/prepare.py"
     module.write_text('raise RuntimeError("the workspace\'s code ran")\n', encoding="utf-8")
     output = running.communicate(timeout=240)[0]
     assert running.returncode == 0, output

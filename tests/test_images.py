@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segpipe.data.images import ImageFault, decode_image, open_image
-from segpipe.data.records import ImageRecord
+from segpipe.data.source.images import ImageFault, decode_image, open_image
+from segpipe.data.source.records import ImageRecord
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
 

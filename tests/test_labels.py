@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from segpipe.data.records import Category
+from segpipe.data.source.records import Category
 from segpipe.labels import IGNORE_INDEX, MAX_CLASSES, ClassTable, build_class_table, distinct_colors
 
 GLASS, PAPER, METAL = Category(7, "Glass"), Category(2, "Paper"), Category(30, "Metal")

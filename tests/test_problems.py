@@ -1,4 +1,4 @@
-from segpipe.data.problems import LINES_SHOWN, Findings, Problem, listing, short
+from segpipe.data.source.problems import LINES_SHOWN, Findings, Problem, listing, short
 
 
 def missing(number: int, file: str = "train.json") -> Problem:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from segpipe.data.coco import read_coco
-from segpipe.data.rasterize import check_segmentation, decode_counts, encode_segmentation, rasterize
-from segpipe.data.records import Annotation
+from segpipe.data.source.coco import read_coco
+from segpipe.data.source.rasterize import check_segmentation, decode_counts, encode_segmentation, rasterize
+from segpipe.data.source.records import Annotation
 from segpipe.labels import IGNORE_INDEX, build_class_table
 
 ROOT = Path(__file__).resolve().parents[1]

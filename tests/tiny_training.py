@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from dvc.utils.hydra import apply_overrides
 
-from segpipe.data.prepare import prepare
+from segpipe.data.prepare.prepare import prepare
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.write import write_sample
 from segpipe.params import MemberParams, Params, load_params

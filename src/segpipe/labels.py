@@ -18,7 +18,7 @@ Color = tuple[int, int, int]
 
 
 class CategoryLike(Protocol):
-    """A category of an annotation file, as `segpipe.data.records.Category` describes it."""
+    """A category of an annotation file, as `segpipe.data.source.records.Category` describes it."""
 
     @property
     def id(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from coco_folder import GLASS, PAPER, Picture, box, pictures, write_folder
 from ruamel.yaml import YAML
 
-from segpipe.data.prepare import prepare
+from segpipe.data.prepare.prepare import prepare
 from segpipe.params import load_params
 
 Break = Callable[[Path], None]  # damages the folder of raw data at this path

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segpipe.data.lists import missing_files
+from segpipe.data.source.lists import missing_files
 from segpipe.doctor.extent import SAMPLE_ROOT
 from segpipe.params import DataParams, Params
 from segpipe.wire import wiring_problems

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.coco import read_coco
-from segpipe.data.rasterize import rasterize
-from segpipe.data.records import CocoFile
 from segpipe.data.resize import resize_labels
+from segpipe.data.source.coco import read_coco
+from segpipe.data.source.rasterize import rasterize
+from segpipe.data.source.records import CocoFile
 from segpipe.data.split import group_names
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.metrics.confusion import confusion_matrix

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.entries import normal_name
-from segpipe.data.images import ImageFault, open_image
-from segpipe.data.lists import (
+from segpipe.data.prepared import ImageEntry
+from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.source.entries import normal_name
+from segpipe.data.source.images import ImageFault, open_image
+from segpipe.data.source.lists import (
     LABELED_SOURCES,
     PARAMS,
     Files,
@@ -23,10 +25,8 @@ from segpipe.data.lists import (
     list_sources,
     read_lists,
 )
-from segpipe.data.prepared import ImageEntry
-from segpipe.data.problems import Findings, Problem
-from segpipe.data.rasterize import rasterize
-from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.source.problems import Findings, Problem
+from segpipe.data.source.rasterize import rasterize
 from segpipe.data.split import Fold, draw_folds, group_names
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table

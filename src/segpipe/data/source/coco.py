@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segpipe.data.entries import (
+from segpipe.data.source.entries import (
     Complaints,
     annotation_complaints,
     category_complaints,
@@ -23,8 +23,8 @@ from segpipe.data.entries import (
     is_int,
     normal_name,
 )
-from segpipe.data.problems import Problem, short
-from segpipe.data.records import Annotation, Category, CocoFile, ImageRecord
+from segpipe.data.source.problems import Problem, short
+from segpipe.data.source.records import Annotation, Category, CocoFile, ImageRecord
 
 FOLDERS_SEARCHED = 20
 

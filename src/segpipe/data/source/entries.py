@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from segpipe.data.problems import short
-from segpipe.data.rasterize import check_segmentation, expected_segmentation
+from segpipe.data.source.problems import short
+from segpipe.data.source.rasterize import check_segmentation, expected_segmentation
 
 MAX_SIDE = 16_384  # pixels; a larger height or width is taken for a mistake in the file
 

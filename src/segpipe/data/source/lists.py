@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segpipe.data.coco import read_coco
-from segpipe.data.entries import link_leads_out, lookup_fault, normal_name
-from segpipe.data.problems import Findings, Problem, short
-from segpipe.data.records import Annotation, CocoFile, ImageRecord
+from segpipe.data.source.coco import read_coco
+from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_name
+from segpipe.data.source.problems import Findings, Problem, short
+from segpipe.data.source.records import Annotation, CocoFile, ImageRecord
 from segpipe.data.split import draw_folds, group_names
 from segpipe.labels import build_class_table
 from segpipe.params import DataParams, SplitParams

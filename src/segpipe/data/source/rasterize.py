@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segpipe.data.problems import short
-from segpipe.data.records import Annotation
+from segpipe.data.source.problems import short
+from segpipe.data.source.records import Annotation
 
 MAX_RUN_CHARACTERS = 6  # of 5 bits each: enough for runs of 2**29 pixels; with more, pycocotools overflows 32 bits
 MAX_OUTLINE = 1000  # longest outline of a polygon, in units of height + width; pycocotools takes 52 bytes for a pixel
