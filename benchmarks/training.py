@@ -40,6 +40,7 @@ from segpipe.training.learner import Learner
 
 FLIP = [{"HorizontalFlip": {"p": 0.5}}]
 SIZE, BATCH = (192, 256), 8
+COUNTS = {"seed": 2021, "train": 96, "val": 32, "test": 1, "unlabeled": 1, "judge": 1, "size": 480}
 
 
 def settings(params: Params, precision: str) -> MemberParams:
@@ -75,11 +76,12 @@ class Loops:
         self.batches = EpochBatches([part], 0)
         self.own_images = make_loader([part], self.batches, member.train.workers)
         bf16 = member.train.precision == "bf16"
-        naive, competent, alone = (self._copy(first, num_classes) for _ in range(3))
-        competent.to(memory_format=torch.channels_last)
+        self.naive_own, self.competent_own, alone = (self._copy(first, num_classes) for _ in range(3))
+        self.competent_own.to(memory_format=torch.channels_last)
         alone.to(memory_format=torch.channels_last)
-        self.naive_step = plain_step(naive, member, bf16=False, network=naive.network)
-        self.competent_step = plain_step(competent, member, bf16=competent_bf16, network=competent.network)
+        plain, better = self.naive_own, self.competent_own
+        self.naive_step = plain_step(plain, member, bf16=False, network=plain.network)
+        self.competent_step = plain_step(better, member, bf16=competent_bf16, network=better.network)
         self.limit_step = plain_step(alone, member, bf16=bf16, network=alone)
         self.own = self._copy(first, num_classes).to(memory_format=torch.channels_last)
         self.learner = Learner(
@@ -167,6 +169,19 @@ def measure(params: Params, root: Path, list_file: str, prepared: Prepared, turn
     print("loading alone: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()) + " images/s")
 
 
+def prepare_images(root: Path | None, list_file: str, val: str, folder: Path, counts: dict[str, int]) -> Prepared:
+    """Fold 0 of the COCO files in `root`, or of so many drawn scenes, prepared in `folder`."""
+    params = load_params()
+    if root is None:
+        root = folder / "sample"
+        write_sample(root, folder / "judge", **counts)
+    data = {"root": str(root), "train": list_file, "val": val, "judge": None, "unlabeled": ()}
+    data |= {"test": None, "image_size": SIZE}
+    split = params.split.model_copy(update={"folds": None, "group_by": None})
+    prepare(params.data.model_copy(update=data), split, folder / "prepared")
+    return Prepared(folder / "prepared", fold=0)
+
+
 def main() -> None:
     """Measure in each precision that this CPU has."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -176,19 +191,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--precision", choices=usable_precisions(), action="append")
     arguments = parser.parse_args()
-    params = load_params()
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or Path(folder) / "sample"
-        if arguments.root is None:
-            counts = {"seed": 2021, "train": 96, "val": 32, "test": 1, "unlabeled": 1, "judge": 1, "size": 480}
-            write_sample(root, Path(folder) / "judge", **counts)
-        data = {"root": str(root), "train": arguments.list, "val": arguments.val, "judge": None, "unlabeled": ()}
-        data |= {"test": None, "image_size": SIZE}
-        split = params.split.model_copy(update={"folds": None, "group_by": None})
-        prepare(params.data.model_copy(update=data), split, Path(folder) / "prepared")
-        prepared = Prepared(Path(folder) / "prepared", fold=0)
+        prepared = prepare_images(arguments.root, arguments.list, arguments.val, Path(folder), COUNTS)
         for precision in arguments.precision or usable_precisions():
-            measure(params, root, arguments.list, prepared, arguments.turns, precision)
+            measure(load_params(), root, arguments.list, prepared, arguments.turns, precision)
 
 
 if __name__ == "__main__":
