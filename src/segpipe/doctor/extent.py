@@ -79,9 +79,10 @@ def prepared_fits(params: Params, prepared: Path) -> bool:
     """Whether finished prepared data are there, at the size and with the folds that params.yaml asks for."""
     if not all((prepared / f"{name}.json").is_file() for name in ("table", "classes", "folds")):
         return False
-    size = read_json(prepared / "table.json")["image_size"]
+    table = read_json(prepared / "table.json")
+    sized = (table["image_size"], table.get("resize")) == (_as_list(params.data.image_size), params.data.resize)
     folds = len(read_json(prepared / "folds.json")["folds"])
-    return size == _as_list(params.data.image_size) and folds == (params.split.folds or 1)
+    return sized and folds == (params.split.folds or 1)
 
 
 def network_size(params: Params, extent: Extent) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.data.prepared import ImageEntry
-from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.resize import resize_image, resize_labels, stored_size
 from segpipe.data.source.entries import normal_name
 from segpipe.data.source.images import ImageFault, open_image
 from segpipe.data.source.lists import (
@@ -66,8 +66,8 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     sets = _sets(packed.sources, files, data)
     write_json(out / "classes.json", classes.to_json())
     write_json(out / "folds.json", {"folds": [fold.to_json() for fold in folds]})
-    table = {"image_size": data.image_size, "sets": sets, "images": [entry.to_json() for entry in entries]}
-    write_json(out / "table.json", table)
+    table = {"image_size": data.image_size, "resize": data.resize, "sets": sets}
+    write_json(out / "table.json", table | {"images": [entry.to_json() for entry in entries]})
     write_json(out / "data_check.json", _data_check(classes, packed.class_pixels, sets, findings))
 
 
@@ -104,11 +104,12 @@ def _pack(
     native_targets = stack.enter_context(PackedWriter(out / "native_targets", codec="zlib"))
     for source, image, content_hash in _opened(sources, data, findings, "prepare"):
         record = source.record
-        images.add(resize_image(image, data.image_size))
+        size = (record.height, record.width)
+        network_size = stored_size(size, data.image_size, data.resize)
+        images.add(resize_image(image, network_size))
         if source.name in LABELED_SOURCES:
-            size = (record.height, record.width)
             target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
-            targets.add(resize_labels(target, data.image_size))
+            targets.add(resize_labels(target, network_size))
             native_targets.add(target)
             packed.class_pixels += np.bincount(target.ravel(), minlength=256)
         name = record.file_name
