@@ -89,6 +89,7 @@ def data_params(root: Path, **changes: object) -> DataParams:
         "background": "class",
         "overlap": "largest_class",
         "image_size": None,
+        "codec": "auto",
         "on_problem": "stop",
     }
     return DataParams.model_validate(section | changes)

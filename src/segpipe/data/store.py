@@ -144,7 +144,9 @@ class PackedArrays:
             _expect_size(_shard(path, number), size)
         index_file = _beside(path, "index")
         _expect_size(index_file, self._count * ROW.size)
-        self._forget()
+        self._index: np.ndarray | None = None
+        self._maps: dict[int, np.ndarray] = {}
+        self._sound = bytearray(self._count)
         if zlib.crc32(self._rows()) != content["index_crc"]:
             raise ValueError(f"{index_file}: its checksum is not the writer's; the file is damaged: {MEND}")
 
@@ -177,19 +179,12 @@ class PackedArrays:
             self._maps[number] = _mapped(_shard(self.path, number), self._shards[number])
         return self._maps[number]
 
-    def _forget(self) -> None:
-        """What belongs to this process alone: maps, and which arrays it has found sound."""
-        self._index: np.ndarray | None = None
-        self._maps: dict[int, np.ndarray] = {}
-        self._sound = bytearray(self._count)
-
     def __getstate__(self) -> dict:
-        own = ("_index", "_maps", "_sound")
-        return {name: value for name, value in self.__dict__.items() if name not in own}
+        """Without what belongs to this process alone: maps, and which arrays it has found sound."""
+        return self.__dict__ | {"_index": None, "_maps": {}, "_sound": None}
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._forget()
+        self.__dict__.update(state, _sound=bytearray(state["_count"]))
 
 
 def _expect_size(path: Path, size: int) -> None:
