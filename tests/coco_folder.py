@@ -90,6 +90,7 @@ def data_params(root: Path, **changes: object) -> DataParams:
         "overlap": "largest_class",
         "image_size": None,
         "resize": "stretch",
+        "codec": "auto",
         "on_problem": "stop",
     }
     return DataParams.model_validate(section | changes)

@@ -50,6 +50,7 @@ class DataParams(Section):
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     image_size: Size | None
     resize: Literal["stretch", "letterbox"]
+    codec: Literal["raw", "jpeg", "auto"]
     on_problem: Literal["stop", "skip"]
 
     @field_validator("resize")
