@@ -21,6 +21,7 @@ from segpipe.data.source.lists import (
     Files,
     Source,
     check_lists,
+    classes_of,
     leave_out_incomplete,
     list_sources,
     read_lists,
@@ -29,7 +30,7 @@ from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.rasterize import rasterize
 from segpipe.data.split import Fold, draw_folds, group_names
 from segpipe.data.store import PackedWriter
-from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
+from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
 from segpipe.progress import track
 from segpipe.stage import write_json
@@ -59,7 +60,7 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
             pass
         raise findings.error(data.root, data.on_problem)
     files = leave_out_incomplete(files, findings)
-    classes = build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
+    classes = classes_of(files, data)
     with ExitStack() as stack:  # an error within it removes what was packed
         packed = _pack(list_sources(files), classes, data, findings, out, stack)
         entries, folds = _grouped(packed, data, split, findings)
@@ -97,7 +98,7 @@ def _pack(
     sources: list[Source], classes: ClassTable, data: DataParams, findings: Findings, out: Path, stack: ExitStack
 ) -> Packed:
     """Rasterise, resize and write every image that opens, with its target if it is labelled."""
-    packed, class_index = Packed(), classes.class_index
+    packed = Packed()
     fill = 0 if data.background == "class" else IGNORE_INDEX
     images = stack.enter_context(PackedWriter(out / "images"))
     targets = stack.enter_context(PackedWriter(out / "targets"))
@@ -107,6 +108,7 @@ def _pack(
         images.add(resize_image(image, data.image_size))
         if source.name in LABELED_SOURCES:
             size = (record.height, record.width)
+            class_index = classes.class_index(source.categories)
             target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
             targets.add(resize_labels(target, data.image_size))
             native_targets.add(target)
@@ -139,15 +141,16 @@ def _grouped(
 
 
 def _sets(kept: list[Source], files: Files, data: DataParams) -> dict[str, list[int]]:
-    index = {source.record.file_name: i for i, source in enumerate(kept)}
+    index = {normal_name(source.record.file_name): i for i, source in enumerate(kept)}
 
     def listed(name: str) -> list[int]:
-        names = (image.file_name for file in files[name] for image in file.images)
+        # once, where several files list an unlabelled image
+        names = dict.fromkeys(normal_name(image.file_name) for file in files[name] for image in file.images)
         return [index[file_name] for file_name in names if file_name in index]
 
     sets = {"labeled": listed("train") + listed("val"), "judge": listed("judge"), "test": listed("test")}
     # only a pool that params.yaml leaves empty means the test images; one that lists none, or broken ones, is empty
-    sets["unlabeled"] = sets["test"] if data.unlabeled is None else list(dict.fromkeys(listed("unlabeled")))
+    sets["unlabeled"] = sets["test"] if data.unlabeled is None else listed("unlabeled")
     return sets
 
 
