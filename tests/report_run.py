@@ -21,7 +21,7 @@ from segpipe.tables import write_confusion, write_iou
 
 HOSTILE = "<script>alert(1)</script>"
 NAMES = ("Background", "NA", HOSTILE, "Never seen")
-CLASSES = ClassTable(NAMES, (None, 1, 2, 3), distinct_colors(4, background=True))
+CLASSES = ClassTable(NAMES, ((), *((name,) for name in NAMES[1:])), distinct_colors(4, background=True))
 SIDE = 24  # pixels
 LIBRARIES = {"python": "3.11.0", "torch": "2.11.0", "madgrad": None}
 FOLDERS = {

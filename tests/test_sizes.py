@@ -203,7 +203,7 @@ def test_portraits_and_landscapes_pass_through_every_stage(tmp_path, monkeypatch
         assert stored_probs.probs(index, (entry.height, entry.width)).shape[:2] == (entry.height, entry.width)
     labels = PackedArrays(tmp_path / "data/pseudo/0/labels")
     pool = read_json(tmp_path / "data/pseudo/0/card.json")["indices"]
-    assert [tuple(labels.shapes[i]) for i in range(len(pool))] == [prepared.images[i].shape[:2] for i in pool]
+    assert [labels[i].shape for i in range(len(pool))] == [prepared.images[i].shape[:2] for i in pool]
     assert (tmp_path / "data/report/index.html").is_file()
 
 

@@ -1,7 +1,7 @@
 """Probabilities of one or several models for prepared images, with test-time augmentation."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -44,17 +44,16 @@ def predict_probs(
     device = best_device()
     segmenters = [segmenter.to(device).eval() for segmenter in segmenters]
     with Progress(len(indices), label, "images") as progress:
-        for batch_indices in _batches(images, indices, padded_to):
-            arrays = [images[index] for index in batch_indices]
-            stacked = np.stack([padded(array, padded_to, GREY) for array in arrays]).transpose(0, 3, 1, 2)
+        for numbered in _batches(images, indices, padded_to):
+            stacked = np.stack([padded(array, padded_to, GREY) for _, array in numbered]).transpose(0, 3, 1, 2)
             batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
             each = torch.stack([_view_mean(segmenter, batch, flips=flips) for segmenter in segmenters])
             agreement = _agreement(each).cpu().numpy()
             probs = each.mean(0).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            for position, array in enumerate(arrays):
+            for position, (index, array) in enumerate(numbered):
                 inside = (position, slice(array.shape[0]), slice(array.shape[1]))
-                yield batch_indices[position], np.ascontiguousarray(probs[inside]), agreement[inside]
-            progress.advance(len(batch_indices))
+                yield index, np.ascontiguousarray(probs[inside]), agreement[inside]
+            progress.advance(len(numbered))
 
 
 def _agreement(each: torch.Tensor) -> torch.Tensor:
@@ -73,10 +72,12 @@ def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> tor
     return probs
 
 
-def _batches(images: PackedArrays, indices: Sequence[int], padded_to: tuple[int, int] | None) -> Iterator[list[int]]:
+def _batches(
+    images: PackedArrays, indices: Sequence[int], padded_to: tuple[int, int] | None
+) -> Iterator[list[tuple[int, np.ndarray]]]:
     """Runs of images that are seen at one size: padding one image for another's sake would change its borders."""
-    for (height, width), run in groupby(indices, key=lambda index: padded_to or tuple(images.shapes[index][:2])):
-        same_size = list(run)
+    arrays = ((index, images[index]) for index in indices)
+    for (height, width), run in groupby(arrays, key=lambda pair: padded_to or pair[1].shape[:2]):
         batch_size = min(max(BATCH_PIXELS // (height * width), 1), BATCH_SIZE)
-        for start in range(0, len(same_size), batch_size):
-            yield same_size[start : start + batch_size]
+        while batch := list(islice(run, batch_size)):
+            yield batch

@@ -15,6 +15,7 @@ from segpipe.data.resize import resize_image, resize_labels, stored_size
 from segpipe.data.source.images import ImageFault, ImageFile, open_image
 from segpipe.data.source.lists import LABELED_SOURCES, Source
 from segpipe.data.source.rasterize import rasterize
+from segpipe.labels import ClassTable
 from segpipe.params import DataParams
 
 RAW_BYTES = 20_000 * 512 * 512 * 3  # 16 GB of pixels: more would fill disks and the system's cache of files
@@ -28,7 +29,7 @@ class Packing:
     image_size: tuple[int, int] | None
     resize: Literal["stretch", "letterbox"]
     codec: Codec
-    class_index: dict[int, int]
+    classes: ClassTable
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     fill: int
 
@@ -87,7 +88,8 @@ def _pack_pixels(file: ImageFile, how: Packing) -> Encoded:
 
 def _pack_target(source: Source, how: Packing) -> PackedTarget:
     size = (source.record.height, source.record.width)
-    native = rasterize(source.annotations, how.class_index, *size, overlap=how.overlap, fill=how.fill)
+    class_index = how.classes.class_index(source.categories)
+    native = rasterize(source.annotations, class_index, *size, overlap=how.overlap, fill=how.fill)
     target = resize_labels(native, stored_size(size, how.image_size, how.resize))
     class_pixels = np.bincount(native.ravel(), minlength=256)
     return PackedTarget(encode(target, "runs"), encode(native, "runs"), class_pixels)
