@@ -42,6 +42,7 @@ class DataParams(Section):
     """Which files, and how their annotations become pixels."""
 
     root: FileName
+    format: Literal["coco", "png"]
     train: FileNames
     val: FileNames | None
     judge: FileNames | None

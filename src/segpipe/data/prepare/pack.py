@@ -14,7 +14,8 @@ from segpipe.data.codecs import Codec, Encoded, encode, plain_jpeg
 from segpipe.data.resize import resize_image, resize_labels, stored_size
 from segpipe.data.source.images import ImageFault, ImageFile, open_image
 from segpipe.data.source.lists import LABELED_SOURCES, Source
-from segpipe.data.source.rasterize import rasterize
+from segpipe.data.source.png import open_label_map
+from segpipe.data.source.target import target_of
 from segpipe.labels import ClassTable
 from segpipe.params import DataParams
 
@@ -62,18 +63,21 @@ def pack_image(source: Source, how: Packing) -> PackedImage | ImageFault:
     """The image packed, or what is wrong with its file."""
     try:
         file = open_image(how.root, source.record)
+        labels = _pack_target(source, how) if source.name in LABELED_SOURCES else None
     except ImageFault as fault:
         return fault
     return PackedImage(
         content_hash=file.content_hash,
         image=_pack_pixels(file, how),
-        labels=_pack_target(source, how) if source.name in LABELED_SOURCES else None,
+        labels=labels,
     )
 
 
 def look_at_image(source: Source, root: Path) -> SoundImage | ImageFault:
     """What is wrong with its file, if anything; nothing is packed."""
     try:
+        if source.record.label_map is not None:
+            open_label_map(root, source.record)
         return SoundImage(open_image(root, source.record).content_hash)
     except ImageFault as fault:
         return fault
@@ -87,10 +91,8 @@ def _pack_pixels(file: ImageFile, how: Packing) -> Encoded:
 
 
 def _pack_target(source: Source, how: Packing) -> PackedTarget:
-    size = (source.record.height, source.record.width)
-    class_index = how.classes.class_index(source.categories)
-    native = rasterize(source.annotations, class_index, *size, overlap=how.overlap, fill=how.fill)
-    target = resize_labels(native, stored_size(size, how.image_size, how.resize))
+    native = target_of(source, how.root, how.classes, overlap=how.overlap, fill=how.fill)
+    target = resize_labels(native, stored_size(native.shape, how.image_size, how.resize))
     class_pixels = np.bincount(native.ravel(), minlength=256)
     return PackedTarget(encode(target, "runs"), encode(native, "runs"), class_pixels)
 
