@@ -1,6 +1,7 @@
 """Images of any size and proportion in one set: stretched, letterboxed or at their own size; predictions led back."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from coco_folder import GLASS, PAPER, Picture, box, data_params, prepare_folder, write_folder
 from hypothesis import given
 from hypothesis import strategies as st
+from label_map_folder import write_folders
 from pipeline_run import run_stages
 from scipy.ndimage import maximum_filter, minimum_filter
 
@@ -157,6 +159,8 @@ def test_letterboxed_images_make_batches_of_one_size(tmp_path, crop):
 
 # Every stage
 
+PNG = ["data.format=png", "data.train=[train]", "data.val=[val]", "data.test=[test]", "data.unlabeled=[pool]"]
+COCO = ["data.unlabeled=[pool.json]"]
 SMALL = ["sample.train=1", "sample.val=1", "sample.test=1", "sample.unlabeled=1", "sample.judge=1", "sample.size=32"]
 SMALL += ["train.epochs=1", "train.batch_size=2", "retrain.epochs=1", "pseudo_label.confidence=0.0"]
 SMALL += ["model.encoder=test_efficientnet", "model.decoder_channels=16", "split.group_by=null"]
@@ -169,8 +173,8 @@ def mixed(stems, *, labeled):
     return [Picture(f"{stem}.png", *sizes[place % 3], boxes) for place, stem in enumerate(stems)]
 
 
-def write_mixed(root):
-    write_folder(
+def write_mixed(write, root):
+    write(
         root,
         train=mixed("abgh", labeled=True),
         val=mixed("cdef", labeled=True),
@@ -180,21 +184,21 @@ def write_mixed(root):
 
 
 @pytest.mark.parametrize(
-    "values, expected",
+    "write, values, expected",
     [
-        (["data.image_size=[32, 48]", "data.resize=letterbox"], [(29, 48), (32, 19), (32, 32)]),
-        (["data.image_size=null", "data.resize=stretch"], [(36, 60), (60, 36), (48, 48)]),
+        (write_folders, [*PNG, "data.image_size=[32, 48]", "data.resize=letterbox"], [(29, 48), (32, 19), (32, 32)]),
+        (write_folder, [*COCO, "data.image_size=null", "data.resize=stretch"], [(36, 60), (60, 36), (48, 48)]),
     ],
-    ids=["letterbox", "native"],
+    ids=["letterboxed label maps", "COCO at native size"],
 )
-def test_portraits_and_landscapes_pass_through_every_stage(tmp_path, monkeypatch, values, expected):
-    own = ["data.root=data/raw/mine", "data.unlabeled=[pool.json]", "submission.size=null", *values]
-    run_stages(tmp_path, monkeypatch, [*SMALL, *own], write_data=lambda: write_mixed(tmp_path / "data/raw/mine"))
+def test_portraits_and_landscapes_pass_through_every_stage(tmp_path, monkeypatch, write, values, expected):
+    own = ["data.root=data/raw/mine", "submission.size=null", "submission.formats=[pixels, png]", *values]
+    run_stages(tmp_path, monkeypatch, [*SMALL, *own], write_data=lambda: write_mixed(write, Path("data/raw/mine")))
     prepared = Prepared(tmp_path / "data/prepared", judge=True)
     test = prepared.sets["test"]
     assert [prepared.images[index].shape[:2] for index in test] == expected
-    rows = pd.read_csv(tmp_path / "data/submission/submission.csv", index_col="image_id")["PredictionString"]
-    assert [len(rows[name].split(" ")) for name in ("x.png", "y.png", "z.png")] == [36 * 60, 60 * 36, 48 * 48]
+    rows = pd.read_csv(tmp_path / "data/submission/submission.csv")["PredictionString"]
+    assert [len(row.split(" ")) for row in rows] == [36 * 60, 60 * 36, 48 * 48]
     model = read_json(tmp_path / "data/models/retrain/main-0/model.json")
     assert (model["image_size"], model["resize"]) == (json.loads(json.dumps(prepared.image_size)), prepared.resize)
     stored_probs = Predictions(tmp_path / "data/predictions/retrain-main-0")

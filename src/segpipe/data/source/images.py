@@ -5,6 +5,7 @@ several pictures, is refused before it is decoded.
 """
 
 import hashlib
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -112,7 +113,7 @@ def _size_fault(height: int, width: int, record: ImageRecord) -> ImageFault:
 def _header(file: BinaryIO) -> Header | None:
     """The header of an image file; None where Pillow does not know the format or what follows is damaged."""
     try:
-        with Image.open(file) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
             width, height = picture.size
             if isinstance(picture, TiffImagePlugin.TiffImageFile):  # some versions of Pillow have turned the size
                 width, height = picture.tag_v2[ExifTags.Base.ImageWidth], picture.tag_v2[ExifTags.Base.ImageLength]
