@@ -225,7 +225,7 @@ def test_skip_leaves_out_images_with_a_faulty_label_map(root):
     kept = [prepared.entries[index].file_name for index in prepared.sets["labeled"]]
     assert kept == ["train/images/b.png", "val/images/d.png", "val/images/e.png", "val/images/f.png"]
     first, second = read_json(out / "data_check.json")["left_out"]
-    assert "images/c.png: no file in masks/ match it; expected one for each image: masks/c.png" in first
+    assert "images/c.png: no file in masks/ matches it; expected one for each image: masks/c.png" in first
     assert "train/masks/a.png holds values without a row in classes.csv: 9 (24 pixels)" in second
 
 

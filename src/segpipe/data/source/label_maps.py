@@ -139,8 +139,8 @@ def _match_complaints(images: list[Path], maps: list[Path], stem: str) -> Iterat
     if len(images) > 1:
         yield f"{len(images)} images are called {short(stem)}, by different suffixes", "one image for a label map"
     if len(maps) != 1:
-        files = f"{len(maps)} files" if maps else "no file"
-        yield f"{files} in {LABEL_MAPS}/ match it", f"one for each image: {LABEL_MAPS}/{stem}.png"
+        files = f"{len(maps)} files in {LABEL_MAPS}/ match it" if maps else f"no file in {LABEL_MAPS}/ matches it"
+        yield files, f"one for each image: {LABEL_MAPS}/{stem}.png"
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -175,7 +175,7 @@ def _text_pairs(path: Path, labeled: bool) -> list[Pair]:
         if not enough or not all(names):
             wanted = "an image and its label map" if labeled else "an image"
             expected = f"{wanted}; between two names a tab (where names hold commas or blanks), a comma or a blank"
-            pair.complaints.append((f"the line holds {len(names)} names: {short(line.strip())}", expected))
+            pair.complaints.append((f"the line is {short(line.strip())}", expected))
         pairs.append(pair)
     return pairs
 
