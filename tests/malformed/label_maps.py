@@ -74,7 +74,7 @@ SECTIONS: dict[str, list[Case]] = {
         case(
             "an image without a label map",
             removed("train/masks/a.png"),
-            f"{TRAIN}images/a.png: no file in masks/ match it; expected one for each image: masks/a.png.",
+            f"{TRAIN}images/a.png: no file in masks/ matches it; expected one for each image: masks/a.png.",
         ),
         case(
             "a label map without an image",
@@ -104,7 +104,7 @@ SECTIONS: dict[str, list[Case]] = {
         case(
             "a label map that is not turned with its image",
             written("train/images/a.png", jpeg(orientation=6)),
-            "train/masks/a.png has height 4 and width 6 (its image is turned by the rotation that its EXIF data ask for",
+            "train/masks/a.png has height 4 and width 6 (its image is turned by the rotation that its EXIF data ask",
         ),
         case(
             "colours in place of class numbers",
@@ -142,7 +142,7 @@ SECTIONS: dict[str, list[Case]] = {
         case(
             "a line without a label map",
             lines("train/images/a.png\n"),
-            f"{LIST}line 1: the line holds 1 names: 'train/images/a.png'; expected an image and its label map; between",
+            f"{LIST}line 1: the line is 'train/images/a.png'; expected an image and its label map; between",
             train="train.txt",
         ),
         case(
