@@ -88,8 +88,9 @@ def _pack_target(source: Source, how: Packing) -> PackedTarget:
     size = (source.record.height, source.record.width)
     native = rasterize(source.annotations, how.class_index, *size, overlap=how.overlap, fill=how.fill)
     target = resize_labels(native, how.image_size)
+    packed = encode(native, "runs")
     class_pixels = np.bincount(native.ravel(), minlength=256)
-    return PackedTarget(encode(target, "runs"), encode(native, "runs"), class_pixels)
+    return PackedTarget(packed if target is native else encode(target, "runs"), packed, class_pixels)
 
 
 def image_codec(data: DataParams, native_sizes: Sequence[tuple[int, int]]) -> Literal["raw", "jpeg"]:
