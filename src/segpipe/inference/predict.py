@@ -64,9 +64,9 @@ def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> tor
 
 def _batches(images: PackedArrays, indices: Sequence[int]) -> Iterator[list[int]]:
     """Runs of images of one size: padding one image for another's sake would change its borders."""
-    for _, run in groupby(indices, key=lambda index: tuple(images.shapes[index])):
+    for _, run in groupby(indices, key=lambda index: images.shape(index)):
         same_size = list(run)
-        height, width = images.shapes[same_size[0]][:2]
+        height, width = images.shape(same_size[0])[:2]
         batch_size = min(max(BATCH_PIXELS // (height * width), 1), BATCH_SIZE)
         for start in range(0, len(same_size), batch_size):
             yield same_size[start : start + batch_size]
