@@ -20,34 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from drawn import draw_set, drawn_params
+from drawn import CODECS, SIDE, draw_set, drawn_params
 from pycocotools.coco import COCO
+from turns import seconds, spread
 
 from segpipe.data.prepare.prepare import prepare
 from segpipe.data.source.lists import read_lists
 from segpipe.params import load_params
 
-SIDE, OBJECTS, BATCH = 512, 8, 16
+OBJECTS = 8
 SMALL_SIDE, SMALL_OBJECTS = 64, 4
 COUNTS = (1_000, 5_000, 20_000)
-CODECS = ("raw", "jpeg")
-
-
-def seconds(action: Callable[[], object]) -> float:
-    """What a call takes by the clock."""
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """Median (least to most)."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def plain_script(root: Path, out: Path) -> None:

@@ -4,8 +4,9 @@ import argparse
 import statistics
 from pathlib import Path
 
-from data import BATCH, CODECS, SIDE, seconds, spread
+from drawn import CODECS, SIDE
 from loops import naive_loader
+from turns import seconds, spread
 
 from segpipe.data.augment import Augment
 from segpipe.data.dataset import EpochBatches, make_loader
@@ -13,35 +14,34 @@ from segpipe.data.prepared import Prepared
 from segpipe.params import load_params
 from segpipe.training.job import labeled_part
 
+BATCH = 16
+
 
 def compare_epochs(folder: Path, turns: int) -> None:
-    """Print how many times as many images a second come from the stores; the first pass looks at checksums."""
+    """Print how many times as many images a second come from the stores; a first pass looks at all checksums."""
     member = load_params().member(load_params().member_names[0])
-    member = member.model_copy(
-        update={
-            "train": member.train.model_copy(update={"batch_size": BATCH}),
-            "augment": member.augment.model_copy(update={"train": []}),
-        }
-    )
+    update = {
+        "train": member.train.model_copy(update={"batch_size": BATCH}),
+        "augment": member.augment.model_copy(update={"train": []}),
+    }
+    member = member.model_copy(update=update)
+    naive = naive_loader(folder / "drawn", "train.json", (SIDE, SIDE), Augment([], 0, "none"), BATCH)
     for codec in CODECS:
-        prepared = Prepared(folder / codec, fold=0)
-        train = prepared.folds[0].train
-        part = labeled_part(prepared.images, prepared.target_store(train), train, member)
-        batches = EpochBatches([part], 0)
-        own = make_loader([part], batches, 0)
-        naive = naive_loader(folder / "drawn", "train.json", (SIDE, SIDE), Augment([], 0, "none"), BATCH)
-        each = {"naive": naive, "own": own}
-        first = seconds(lambda own=own: sum(1 for _ in own))
         rows = []
-        for _ in range(turns):
-            batches.epoch += 1
-            rows.append({name: seconds(lambda loader=loader: sum(1 for _ in loader)) for name, loader in each.items()})
-        images = batches.updates * BATCH
-        rates = {name: images / statistics.median(row[name] for row in rows) for name in each}
+        for epoch in range(turns):
+            prepared = Prepared(folder / codec, fold=0)
+            train = prepared.folds[0].train
+            part = labeled_part(prepared.images, prepared.target_store(train), train, member)
+            batches = EpochBatches([part], 0)
+            batches.epoch = epoch
+            own = make_loader([part], batches, 0)
+            turn = {"first": own, "later": own, "naive": naive}
+            rows.append({name: seconds(lambda loader=loader: sum(1 for _ in loader)) for name, loader in turn.items()})
+        rates = {name: batches.updates * BATCH / statistics.median(row[name] for row in rows) for name in rows[0]}
         print(
-            f"an epoch from {codec}: {spread([row['naive'] / row['own'] for row in rows], 1)} x the naive loop "
-            f"({rates['own']:.0f} and {rates['naive']:.0f} images/s); the first, with checksums, takes "
-            f"{first / statistics.median(row['own'] for row in rows):.2f} x the time of later ones",
+            f"an epoch from {codec}: {spread([row['naive'] / row['later'] for row in rows], 1)} x the naive loop "
+            f"({rates['later']:.0f} and {rates['naive']:.0f} images/s); the first, with checksums, takes "
+            f"{spread([row['first'] / row['later'] for row in rows])} x the time of a later one",
             flush=True,
         )
 
