@@ -105,8 +105,10 @@ def split_params(**changes: object) -> SplitParams:
     return SplitParams.model_validate(section | changes)
 
 
-def prepare_folder(root: Path, *, split: SplitParams | None = None, **changes: object) -> Path:
+def prepare_folder(
+    root: Path, *, split: SplitParams | None = None, processes: int | None = None, **changes: object
+) -> Path:
     """Prepare the folder `root` into `<root>.prepared`, with `changes` to section `data`; return where it lies."""
     out = root.with_name(f"{root.name}.prepared")
-    prepare(data_params(root, **changes), split or split_params(), out)
+    prepare(data_params(root, **changes), split or split_params(), out, processes=processes)
     return out

@@ -93,8 +93,9 @@ def _pack_pixels(file: ImageFile, how: Packing) -> Encoded:
 def _pack_target(source: Source, how: Packing) -> PackedTarget:
     native = target_of(source, how.root, how.classes, overlap=how.overlap, fill=how.fill)
     target = resize_labels(native, stored_size(native.shape, how.image_size, how.resize))
+    packed = encode(native, "runs")
     class_pixels = np.bincount(native.ravel(), minlength=256)
-    return PackedTarget(encode(target, "runs"), encode(native, "runs"), class_pixels)
+    return PackedTarget(packed if target is native else encode(target, "runs"), packed, class_pixels)
 
 
 def image_codec(data: DataParams, native_sizes: Sequence[tuple[int, int]]) -> Literal["raw", "jpeg"]:
