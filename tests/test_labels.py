@@ -111,8 +111,7 @@ def test_all_faults_of_a_choice_are_reported_at_once_with_the_nearest_name():
         "data.drop names 'Mtal', which is no category (did you mean 'Metal'?). "
         "data.ignore names 'Glass', as does data.classes. "
         "Expected each category of the annotation files exactly once in data.classes, data.drop or data.ignore: "
-        "['Paper', 'Glass', 'Metal']; data.classes may be empty, for all that is not dropped or ignored in ascending "
-        "category id."
+        "['Paper', 'Glass', 'Metal']; or data.classes empty, for the rest in ascending category id."
     )
 
 

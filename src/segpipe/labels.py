@@ -24,12 +24,10 @@ class CategoryLike(Protocol):
     @property
     def id(self) -> int:
         """Any integer; its size and gaps mean nothing, and another file may have another."""
-        ...
 
     @property
     def name(self) -> str:
         """The name shown to people, and used in `data.classes`, `data.drop` and `data.ignore`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def build_class_table(
         "data.ignore": list(ignore),
     }
     adds_background = background == "class"
-    complaints = [*_name_complaints([name for name, _ in made_of], named["data.classes"], adds_background)]
+    complaints = [*_name_complaints(made_of, known, adds_background)]
     complaints += _unaccounted(named, known, adds_background, part)
     if complaints:
         raise ValueError(" ".join(complaints))
@@ -180,9 +178,7 @@ def _known_names(category_lists: Sequence[Sequence[CategoryLike]]) -> list[str]:
     for categories in category_lists:
         by_id = sorted(categories, key=lambda category: category.id)
         if doubled := _doubled([category.name for category in by_id]):
-            raise ValueError(
-                f"'categories' names {doubled} more than once; expected each name once. Rename the categories."
-            )
+            raise ValueError(f"'categories' names {doubled} more than once; expected each name once. Rename them.")
         if doubled := _doubled([category.id for category in by_id]):
             raise ValueError(f"'categories' uses the ids {doubled} more than once; expected each id once.")
         known |= dict.fromkeys(category.name for category in by_id)
@@ -197,15 +193,19 @@ def _read_entry(entry: ClassEntry) -> tuple[str, tuple[str, ...]]:
     return name, tuple(categories)
 
 
-def _name_complaints(names: list[str], categories: list[str], adds_background: bool) -> Iterator[str]:
-    """What is wrong with the names that classes shall have."""
-    if adds_background and BACKGROUND_NAME in categories and BACKGROUND_NAME in names:
+def _name_complaints(
+    made_of: list[tuple[str, tuple[str, ...]]], known: list[str], adds_background: bool
+) -> Iterator[str]:
+    """What is wrong with the names that classes shall have, unless it is that they are no categories."""
+    names, categories = [name for name, _ in made_of], [name for _, listed in made_of for name in listed]
+    taken = adds_background and BACKGROUND_NAME in names
+    if taken and BACKGROUND_NAME in categories and BACKGROUND_NAME in known:
         yield (
             f"a category is named {BACKGROUND_NAME!r}, and data.background: class adds a class of that name for the "
             "pixels that no annotation covers. Rename the category, or set data.background: ignore; an entry of "
             "data.classes can rename it, and data.drop makes it background."
         )
-    elif adds_background and BACKGROUND_NAME in names:
+    elif taken and BACKGROUND_NAME not in categories:
         yield (
             f"data.classes calls a class {BACKGROUND_NAME!r}, and data.background: class adds one of that name. Choose "
             "another, or name its categories in data.drop: they become background."
@@ -232,14 +232,14 @@ def _unaccounted(named: dict[str, list[str]], known: list[str], adds_background:
         yield from (f"{key} {'; '.join(said)}." for key, said in complaints.items() if said)
         yield (
             "Expected each category of the annotation files exactly once in data.classes, data.drop or data.ignore: "
-            f"{known}; data.classes may be empty, for all that is not dropped or ignored in ascending category id."
+            f"{known}; or data.classes empty, for the rest in ascending category id."
         )
 
 
 def _hint(name: str, known: list[str], key: str, adds_background: bool) -> str:
     if key == "data.classes" and name == BACKGROUND_NAME and adds_background:
         return " (data.background: class adds it by itself, at index 0)"
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 

@@ -40,9 +40,9 @@ def rasterize(
 
     The annotations must have passed `check_segmentation` for this image. One object's mask is in memory at a time.
     """
-    annotations = [annotation for annotation in annotations if class_index[annotation.category_id] is not None]
-    encoded = [encode_segmentation(annotation.segmentation, height, width) for annotation in annotations]
-    classes = [class_index[annotation.category_id] for annotation in annotations]
+    kept = [(each, class_) for each in annotations if (class_ := class_index[each.category_id]) is not None]
+    classes, crowds = [class_ for _, class_ in kept], [annotation.iscrowd for annotation, _ in kept]
+    encoded = [encode_segmentation(annotation.segmentation, height, width) for annotation, _ in kept]
     if overlap == "largest_class":
         ranks = [-1 if class_ == IGNORE_INDEX else class_ for class_ in classes]
     elif overlap == "smaller_on_top":
@@ -53,7 +53,7 @@ def rasterize(
         expected = "expected 'largest_class', 'smaller_on_top' or 'file_order'"
         raise ValueError(f"data.overlap is {overlap!r}; {expected}. Change it in params.yaml.")
     # sorted() keeps the file's order among equals; the last one painted is seen
-    order = sorted(range(len(encoded)), key=lambda index: (not annotations[index].iscrowd, ranks[index]))
+    order = sorted(range(len(encoded)), key=lambda index: (not crowds[index], ranks[index]))
     labels = np.full((height, width), fill, np.uint8, order="F")  # as pycocotools lays out its masks
     for index in order:
         np.copyto(labels, np.uint8(classes[index]), where=coco_mask.decode(encoded[index]).view(bool))
