@@ -80,15 +80,20 @@ def data_params(root: Path, **changes: object) -> DataParams:
     """Section `data` for a folder that write_folder made; images keep their own size."""
     section = {
         "root": str(root),
+        "format": "coco",
         "train": "train.json",
         "val": "val.json",
         "judge": None,
         "unlabeled": None,
         "test": "test.json",
         "classes": None,
+        "drop": [],
+        "ignore": [],
         "background": "class",
         "overlap": "largest_class",
         "image_size": None,
+        "resize": "stretch",
+        "codec": "auto",
         "on_problem": "stop",
     }
     return DataParams.model_validate(section | changes)
@@ -100,8 +105,10 @@ def split_params(**changes: object) -> SplitParams:
     return SplitParams.model_validate(section | changes)
 
 
-def prepare_folder(root: Path, *, split: SplitParams | None = None, **changes: object) -> Path:
+def prepare_folder(
+    root: Path, *, split: SplitParams | None = None, processes: int | None = None, **changes: object
+) -> Path:
     """Prepare the folder `root` into `<root>.prepared`, with `changes` to section `data`; return where it lies."""
     out = root.with_name(f"{root.name}.prepared")
-    prepare(data_params(root, **changes), split or split_params(), out)
+    prepare(data_params(root, **changes), split or split_params(), out, processes=processes)
     return out

@@ -21,7 +21,7 @@ from segpipe.tables import write_confusion, write_iou
 
 HOSTILE = "<script>alert(1)</script>"
 NAMES = ("Background", "NA", HOSTILE, "Never seen")
-CLASSES = ClassTable(NAMES, (None, 1, 2, 3), distinct_colors(4, background=True))
+CLASSES = ClassTable(NAMES, ((), *((name,) for name in NAMES[1:])), distinct_colors(4, background=True))
 SIDE = 24  # pixels
 LIBRARIES = {"python": "3.11.0", "torch": "2.11.0", "madgrad": None}
 FOLDERS = {
@@ -62,7 +62,7 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
     with (
         PackedWriter(folder / "images") as images,
         PackedWriter(folder / "targets") as targets,
-        PackedWriter(folder / "native_targets", codec="zlib") as native_targets,
+        PackedWriter(folder / "native_targets", codec="runs") as native_targets,
     ):
         for index in range(27):
             images.add(rng.integers(256, size=(SIDE // 2, SIDE // 2, 3)).astype(np.uint8))
@@ -72,7 +72,9 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
                 native_targets.add(target)
                 targets.add(target[::2, ::2])
     entries = [ImageEntry(f"a&b/{i:02}.jpg", i, SIDE, SIDE, f"scene {i}", f"hash{i}").to_json() for i in range(27)]
-    write_json(folder / "table.json", {"image_size": [SIDE // 2, SIDE // 2], "sets": sets, "images": entries})
+    write_json(
+        folder / "table.json", {"image_size": [SIDE // 2] * 2, "resize": "stretch", "sets": sets, "images": entries}
+    )
     write_json(folder / "classes.json", CLASSES.to_json())
     write_json(folder / "folds.json", {"folds": folds})
     shares = dict.fromkeys(NAMES, 0.25)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_folder import data_params, pictures, prepare_folder, split_params, write_folder
+from coco_folder import data_params, pictures, prepare_folder, split_params, write_folder, write_list
 from packaging.requirements import Requirement
 
 from segpipe.doctor.environment import disk_report, machine_report, tree_report
@@ -246,16 +246,32 @@ def test_training_images_are_as_many_before_prepare_as_after(tmp_path, folds, ex
     assert from_prepared[0][1] == str(tmp_path / "raw.prepared") != from_list[0][1]
 
 
+def test_several_files_and_merged_classes_are_counted_as_prepare_makes_them(tmp_path):
+    write_folder(tmp_path / "raw", more=[], pool=pictures("p", "x"))
+    write_list(tmp_path / "raw", "more.json", pictures("m", "n", "o"))
+    changes = {
+        "train": ["train.json", "more.json"],
+        "unlabeled": ["pool.json"],
+        "classes": [{"Any": ["Glass", "Paper"]}],
+    }
+    params = PARAMS.model_copy(update={"data": data_params(tmp_path / "raw", **changes), "split": split_params()})
+    prepared = tmp_path / "raw.prepared"
+    before = read_extent(params, prepared), training_images(params, 0, prepared)[0]
+    prepare_folder(tmp_path / "raw", **changes)
+    after = read_extent(params, prepared), training_images(params, 0, prepared)[0]
+    assert (before[0].labeled, before[0].unlabeled, before[0].num_classes, before[1]) == (9, 1, 2, 5)
+    assert vars(before[0]) | {"source": ""} == vars(after[0]) | {"source": ""} and before[1] == after[1]
+
+
 def test_the_needed_room_is_what_the_files_take(small_set):
     params, _ = small_set
     prepared = prepare_folder(Path(params.data.root), unlabeled=["pool.json"])
     extent = read_extent(params, prepared)
-    stored = sum((prepared / f"{name}.bin").stat().st_size for name in ("images", "targets"))
-    assert prepared_bytes(params, extent) == stored
+    assert prepared_bytes(params, extent) == (prepared / "images.000.bin").stat().st_size
     with PredictionWriter(prepared, "m", ["a", "b", "c"], scored_size=None) as writer:
         for index in range(extent.judge + extent.test):
             writer.add(index, np.full((4, 6, 3), 1 / 3, np.float32), (4, 6))
-    of_one_model = (prepared / "probs.bin").stat().st_size
+    of_one_model = (prepared / "probs.000.bin").stat().st_size
     params = params.model_copy(update={"submission": params.submission.model_copy(update={"size": None})})
     assert prediction_bytes(params, extent) == of_one_model * 2 * 2  # two rounds, two members
     params = params.model_copy(update={"split": params.split.model_copy(update={"train_folds": (0, "all")})})

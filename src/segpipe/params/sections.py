@@ -11,7 +11,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
     ALL,
+    Classes,
     FileName,
+    FileNames,
     FoldName,
     Fraction,
     Names,
@@ -40,16 +42,28 @@ class DataParams(Section):
     """Which files, and how their annotations become pixels."""
 
     root: FileName
-    train: FileName
-    val: FileName | None
-    judge: FileName | None
+    format: Literal["coco", "png"]
+    train: FileNames
+    val: FileNames | None
+    judge: FileNames | None
     unlabeled: Annotated[tuple[FileName, ...] | None, BeforeValidator(one_or_more)]
-    test: FileName | None
-    classes: Names | None
+    test: FileNames | None
+    classes: Classes | None
+    drop: Names
+    ignore: Names
     background: Literal["class", "ignore"]
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     image_size: Size | None
+    resize: Literal["stretch", "letterbox"]
+    codec: Literal["raw", "jpeg", "auto"]
     on_problem: Literal["stop", "skip"]
+
+    @field_validator("resize")
+    @classmethod
+    def _a_box_to_fit(cls, resize: str, info: ValidationInfo) -> str:
+        if resize == "letterbox" and info.data.get("image_size", resize) is None:
+            raise ValueError("fits images into data.image_size, which is empty; give it, or choose stretch")
+        return resize
 
 
 class SplitParams(Section):

@@ -5,17 +5,17 @@ Each function yields complaints about an entry, pairs of what was found and what
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from segpipe.data.source.problems import short
 from segpipe.data.source.rasterize import check_segmentation, expected_segmentation
+from segpipe.params.values import UNPRINTABLE
 
 MAX_SIDE = 16_384  # pixels; a larger height or width is taken for a mistake in the file
 
 Complaints = Iterator[tuple[str, str]]
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves that UTF-8 cannot write
 _CACHED = re.compile(r"files/md5/[0-9a-f]{2}/[0-9a-f]{30}")  # how DVC's cache names a file
 
 
@@ -35,7 +35,7 @@ def image_complaints(
     name = entry["file_name"]
     if (count := file_names[normal_name(name)]) > 1:
         yield f"{count} images have the file_name {short(name)}", "file names that occur once"
-    if fault := _file_name_fault(name, root, folders):
+    if fault := file_name_fault(name, root, folders):
         yield f"file_name {short(name)} {fault}", "the path of an image within data.root, relative to it"
 
 
@@ -43,7 +43,7 @@ def category_complaints(entry: dict[str, Any], names: Counter[str]) -> Complaint
     """A name, and one that occurs once in `names`."""
     if not has_text(entry, "name"):
         yield found(entry, "name"), "the name of the category"
-    elif _UNPRINTABLE.search(entry["name"]):
+    elif UNPRINTABLE.search(entry["name"]):
         yield f"{found(entry, 'name')}, which holds a character that cannot be shown", "a name to show to people"
     elif names[entry["name"]] > 1:
         yield f"{names[entry['name']]} categories have the name {short(entry['name'])}", "names that occur once"
@@ -83,8 +83,11 @@ def link_leads_out(path: Path, root: Path) -> bool:
     return not resolved.is_relative_to(root) and not _CACHED.fullmatch("/".join(resolved.parts[-4:]))
 
 
-def _file_name_fault(name: str, root: Path, folders: list[Path]) -> str | None:
-    """Return why `name` does not lead to a file within the resolved folder `root`, or None."""
+def file_name_fault(name: str, root: Path, folders: Sequence[Path] = ()) -> str | None:
+    """Return why `name` does not lead to a file within the resolved folder `root`, or None.
+
+    A file that is not there is looked for in `folders` of the root, so that the answer can say where it is.
+    """
     if any(ord(character) < 32 for character in name):
         return "holds a control character"
     if PurePosixPath(name).is_absolute():
@@ -108,7 +111,7 @@ def lookup_fault(error: Exception) -> str:
     return "a circle of symbolic links" if isinstance(error, RuntimeError) else "a character that no file name can hold"
 
 
-def _where_instead(name: str, root: Path, folders: list[Path]) -> str:
+def _where_instead(name: str, root: Path, folders: Sequence[Path]) -> str:
     if "\\" in name:
         return " (write / between folders, not \\)"
     if (root / name).is_dir():
