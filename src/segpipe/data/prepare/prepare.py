@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.data.prepare.census import Census, image_census
+from segpipe.data.prepare.check import data_check, note_fault
+from segpipe.data.prepare.summary import closing_lines
+from segpipe.data.prepare.warn import Copies, warn_of_classes, warn_of_image
 from segpipe.data.prepared import ImageEntry
 from segpipe.data.resize import resize_image, resize_labels
-from segpipe.data.source.entries import normal_name
 from segpipe.data.source.images import ImageFault, open_image
 from segpipe.data.source.lists import (
     LABELED_SOURCES,
@@ -25,23 +28,23 @@ from segpipe.data.source.lists import (
     list_sources,
     read_lists,
 )
-from segpipe.data.source.problems import Findings, Problem
+from segpipe.data.source.problems import Findings
 from segpipe.data.source.rasterize import rasterize
 from segpipe.data.split import Fold, draw_folds, group_names
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.params import DataParams, SplitParams
-from segpipe.progress import track
+from segpipe.progress import say, track
 from segpipe.stage import write_json
 
 
 @dataclass
 class Packed:
-    """What was packed, in order: entries of the image table, where each came from, pixels of each class."""
+    """What was packed, in order: entries of the image table, where each came from; and what is in it."""
 
+    census: Census
     entries: list[ImageEntry] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
 
 def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
@@ -68,28 +71,24 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     write_json(out / "folds.json", {"folds": [fold.to_json() for fold in folds]})
     table = {"image_size": data.image_size, "sets": sets, "images": [entry.to_json() for entry in entries]}
     write_json(out / "table.json", table)
-    write_json(out / "data_check.json", _data_check(classes, packed.class_pixels, sets, findings))
+    warn_of_classes(findings.warnings, packed.census, split)
+    found = data_check(packed.census, sets, findings)
+    write_json(out / "data_check.json", found)
+    say("\n".join(closing_lines(found)))
 
 
 def _opened(
     sources: list[Source], data: DataParams, findings: Findings, label: str
 ) -> Iterator[tuple[Source, np.ndarray, str]]:
     """Each sound image, (H, W, 3) uint8, with its content hash; broken ones and copies across lists are findings."""
-    first: dict[str, Source] = {}
+    copies = Copies()
     for source in track(sources, label, "images"):
-        file, where, name = str(source.file), f"image {source.record.id}", source.record.file_name
         try:
             image, content_hash = open_image(Path(data.root), source.record)
         except ImageFault as fault:
-            problem = Problem(file, where, fault.found, fault.expected)
-            # a submission without one of its images would be refused: a test image cannot be left out
-            (findings.blocking if source.name == "test" else findings.broken).append(problem)
+            note_fault(findings, source, fault)
             continue
-        original = first.setdefault(content_hash, source)
-        same_file = normal_name(name) == normal_name(original.record.file_name)  # told before any image was opened
-        if original.name != source.name and original.name in LABELED_SOURCES and not same_file:
-            found = f"{name} is a byte-identical copy of {original.record.file_name} in data.{original.name}"
-            findings.blocking.append(Problem(file, where, found, "images of its own in each list"))
+        copies.look(source, content_hash, findings)
         yield source, image, content_hash
 
 
@@ -97,20 +96,22 @@ def _pack(
     sources: list[Source], classes: ClassTable, data: DataParams, findings: Findings, out: Path, stack: ExitStack
 ) -> Packed:
     """Rasterise, resize and write every image that opens, with its target if it is labelled."""
-    packed, class_index = Packed(), classes.class_index
+    packed, class_index = Packed(Census(classes)), classes.class_index
     fill = 0 if data.background == "class" else IGNORE_INDEX
     images = stack.enter_context(PackedWriter(out / "images"))
     targets = stack.enter_context(PackedWriter(out / "targets"))
     native_targets = stack.enter_context(PackedWriter(out / "native_targets", codec="zlib"))
     for source, image, content_hash in _opened(sources, data, findings, "prepare"):
-        record = source.record
+        record, target = source.record, None
         images.add(resize_image(image, data.image_size))
         if source.name in LABELED_SOURCES:
             size = (record.height, record.width)
             target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
             targets.add(resize_labels(target, data.image_size))
             native_targets.add(target)
-            packed.class_pixels += np.bincount(target.ravel(), minlength=256)
+        image_counts = image_census(source, target, class_index, data.image_size)
+        packed.census.add(image_counts)
+        warn_of_image(findings.warnings, image_counts)
         name = record.file_name
         packed.entries.append(ImageEntry(name, record.id, record.height, record.width, name, content_hash))
         packed.sources.append(source)
@@ -149,13 +150,3 @@ def _sets(kept: list[Source], files: Files, data: DataParams) -> dict[str, list[
     # only a pool that params.yaml leaves empty means the test images; one that lists none, or broken ones, is empty
     sets["unlabeled"] = sets["test"] if data.unlabeled is None else list(dict.fromkeys(listed("unlabeled")))
     return sets
-
-
-def _data_check(classes: ClassTable, class_pixels: np.ndarray, sets: dict, findings: Findings) -> dict:
-    labeled = max(int(class_pixels[: classes.num_classes].sum()), 1)
-    return {
-        "images": {name: len(indices) for name, indices in sets.items()},
-        "class_pixel_shares": {name: int(class_pixels[i]) / labeled for i, name in enumerate(classes.names)},
-        "ignored_pixel_share": int(class_pixels[IGNORE_INDEX]) / max(int(class_pixels.sum()), 1),
-        "left_out": [str(problem) for problem in findings.broken],
-    }

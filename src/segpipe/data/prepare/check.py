@@ -1,0 +1,139 @@
+"""The data check: all that is wrong with a data set, all that is odd, and what is in it. Writes nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from segpipe.data.prepare.census import Census, ImageCensus, image_census
+from segpipe.data.prepare.warn import Copies, warn_of_classes, warn_of_image, warnings_to_json
+from segpipe.data.source.images import ImageFault, open_image
+from segpipe.data.source.lists import (
+    LABELED_SOURCES,
+    Files,
+    Source,
+    check_lists,
+    leave_out_incomplete,
+    list_sources,
+    read_lists,
+)
+from segpipe.data.source.problems import Findings, Problem
+from segpipe.data.source.rasterize import rasterize
+from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
+from segpipe.params import DataParams, SplitParams
+from segpipe.progress import track
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in the data that `data` names; `census` is None where the classes are not known."""
+
+    data: DataParams
+    findings: Findings
+    census: Census | None
+
+    @property
+    def errors(self) -> list[Problem | str]:
+        """What would stop `prepare`; what it would leave out is not among them."""
+        broken = self.findings.broken if self.data.on_problem == "stop" else []
+        return [*self.findings.blocking, *broken]
+
+    @property
+    def left_out(self) -> list[Problem]:
+        """What `data.on_problem: skip` leaves out."""
+        return self.findings.broken if self.data.on_problem == "skip" else []
+
+    def to_json(self) -> dict:
+        """A plain dict that `json.dumps` accepts."""
+        return {
+            "root": self.data.root,
+            "errors": [str(problem) for problem in self.errors],
+            "left_out": [str(problem) for problem in self.left_out],
+            "warnings": warnings_to_json(self.findings.warnings),
+            "census": self.census.to_json() if self.census else None,
+        }
+
+
+def check_data(data: DataParams, split: SplitParams) -> Checked:
+    """Look at all that `prepare` would read, as it would; ValueError when there is no folder `data.root`."""
+    files, findings = read_lists(data)
+    check_lists(files, findings, data, split)
+    if not findings.stop(data.on_problem):
+        files = leave_out_incomplete(files, findings)
+    classes = _classes(files, data)
+    census = Census(classes) if classes else None
+    opened, copies = set(), Copies()
+    for source in track(list_sources(files), "check", "images"):
+        try:
+            image, content_hash = look(source, classes, data)
+        except ImageFault as fault:
+            note_fault(findings, source, fault)
+            continue
+        copies.look(source, content_hash, findings)
+        opened.add(source.record.file_name)
+        warn_of_image(findings.warnings, image)
+        if census is not None:
+            census.add(image)
+    if census is not None:
+        warn_of_classes(findings.warnings, census, split)
+    if data.on_problem == "skip" and findings.broken and not findings.blocking:
+        later = Findings()
+        check_lists(_only(files, opened), later, data, split)  # what was left out may have been too much
+        findings.blocking += later.blocking
+    return Checked(data, findings, census)
+
+
+def look(source: Source, classes: ClassTable | None, data: DataParams) -> tuple[ImageCensus, str]:
+    """Census and content hash of one image; ImageFault where it is not as the list says."""
+    record = source.record
+    _, content_hash = open_image(Path(data.root), record)
+    class_index = classes.class_index if classes else {}
+    target: np.ndarray | None = None
+    if classes and source.name in LABELED_SOURCES:
+        # lists that disagree on categories are an error of their own
+        known = [annotation for annotation in source.annotations if annotation.category_id in class_index]
+        fill = 0 if data.background == "class" else IGNORE_INDEX
+        size = (record.height, record.width)
+        target = rasterize(known, class_index, *size, overlap=data.overlap, fill=fill)
+    return image_census(source, target, class_index, data.image_size), content_hash
+
+
+def note_fault(findings: Findings, source: Source, fault: ImageFault) -> None:
+    """Add a broken image; one of the test set cannot be left out, since a submission needs its row."""
+    problem = Problem(str(source.file), f"image {source.record.id}", fault.found, fault.expected)
+    (findings.blocking if source.name == "test" else findings.broken).append(problem)
+
+
+def data_check(census: Census, sets: Mapping[str, list[int]], findings: Findings) -> dict:
+    """What data_check.json says of prepared data: `sets` are those of the image table."""
+    pixels, names = census.total("pixels"), census.classes.names
+    labeled = max(int(pixels[: len(names)].sum()), 1)
+    return {
+        "images": {name: len(indices) for name, indices in sets.items()},
+        "class_pixel_shares": {name: int(pixels[i]) / labeled for i, name in enumerate(names)},
+        "ignored_pixel_share": int(pixels[IGNORE_INDEX]) / max(int(pixels.sum()), 1),
+        "census": census.to_json(),
+        "warnings": warnings_to_json(findings.warnings),
+        "left_out": [str(problem) for problem in findings.broken],
+    }
+
+
+def _classes(files: Files, data: DataParams) -> ClassTable | None:
+    """None where `check_lists` has something to say against them."""
+    if not files["train"]:
+        return None
+    try:
+        return build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
+    except ValueError:
+        return None
+
+
+def _only(files: Files, names: set[str]) -> Files:
+    return {
+        source: [
+            replace(file, images=tuple(image for image in file.images if image.file_name in names))
+            for file in coco_files
+        ]
+        for source, coco_files in files.items()
+    }
