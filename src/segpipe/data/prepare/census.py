@@ -1,141 +1,24 @@
-"""What is in a data set: images, pixels, objects and sizes, counted image by image.
+"""What is in a data set: images, pixels, objects and sizes, added up image by image.
 
-`image_census` looks at one image and nothing else, so that worker processes can call it; `Census` adds the answers up.
-Of each object four bytes are kept, whatever the number of images, for exact quartiles of their sizes.
+Of each object four bytes are kept, for exact quartiles of their sizes; of images only counts.
 """
 
 import zlib
 from array import array
 from bisect import insort
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from segpipe.data.source.lists import LABELED_SOURCES, SOURCES, Source
-from segpipe.data.source.rasterize import encode_segmentation
-from segpipe.data.source.records import Annotation
+from segpipe.data.prepare.image_census import ImageCensus
+from segpipe.data.source.lists import LABELED_SOURCES, SOURCES
 from segpipe.labels import IGNORE_INDEX, ClassTable
 
 SMALL, MEDIUM = 32**2, 96**2  # pixels; COCO's bounds of small and medium objects
 EXAMPLES_KEPT = 12  # training images named for each class
 SHOWN_SHARE = 0.01  # of an image's pixels: what a class needs to be an example that one can see
 SIZES_KEPT = 5  # most frequent image sizes
-REACH = 1.0  # pixels that an annotation may reach beyond its image without a word
-
-
-@dataclass(frozen=True)
-class ImageCensus:
-    """What one image adds; small enough to be sent between processes.
-
-    `pixels` counts pixels by class index, IGNORE_INDEX among them, and is empty for an unlabelled image.
-    `object_classes` (N,) uint8 and `object_areas` (N,) uint32 (pixels, whether or not others lie on top) are of all
-    annotations but crowds. `warnings` are pairs of a kind and a place.
-    """
-
-    source: Source
-    pixels: dict[int, int]
-    object_classes: np.ndarray
-    object_areas: np.ndarray
-    has_annotation: bool
-    warnings: tuple[tuple[str, str], ...]
-
-
-def image_census(
-    source: Source, target: np.ndarray | None, class_index: dict[int, int], image_size: tuple[int, int] | None
-) -> ImageCensus:
-    """The census of one image.
-
-    `target` is its (height, width) uint8 label map at native size, None where it has none; `class_index` leads from
-    category ids to class indices. Annotations of other categories are passed over.
-    """
-    marks = [(kind, _image_place(source)) for kind in _size_warnings(source, image_size)]
-    nothing = np.empty(0, np.uint8), np.empty(0, np.uint32)
-    if target is None:
-        return ImageCensus(_bare(source), {}, *nothing, has_annotation=False, warnings=tuple(marks))
-    counts = np.bincount(target.ravel(), minlength=256)
-    pixels = {int(index): int(counts[index]) for index in np.flatnonzero(counts)}
-    annotations = [annotation for annotation in source.annotations if annotation.category_id in class_index]
-    # images with label maps list none, but show what was drawn
-    has_annotation = bool(annotations) or not pixels.keys().isdisjoint({*class_index.values()} - {IGNORE_INDEX})
-    if not has_annotation:
-        marks.append(("no_annotation", _image_place(source)))
-    classes, areas = nothing
-    if annotations:
-        indices = np.array([class_index[annotation.category_id] for annotation in annotations], np.uint8)
-        size = (source.record.height, source.record.width)
-        encoded = [encode_segmentation(annotation.segmentation, *size) for annotation in annotations]
-        all_areas = coco_mask.area(encoded).astype(np.uint32)
-        single = np.array([not annotation.iscrowd for annotation in annotations])
-        kinds = {
-            "no_pixel": all_areas == 0,
-            "hidden": _hidden(encoded, indices, all_areas, target, counts) & single,
-            "outside": np.array([reaches_out(annotation, *size) for annotation in annotations]),
-            "vanishing": _vanishing(all_areas, size, image_size) & single,
-        }
-        for kind, mask in kinds.items():
-            marks += [(kind, _annotation_place(source, annotations[i])) for i in np.flatnonzero(mask)]
-        classes, areas = indices[single], all_areas[single]
-    return ImageCensus(_bare(source), pixels, classes, areas, has_annotation, tuple(marks))
-
-
-def reaches_out(annotation: Annotation, height: int, width: int) -> bool:
-    """Whether a polygon of it reaches more than REACH pixels beyond the image."""
-    if not isinstance(annotation.segmentation, list):
-        return False
-    return any(
-        min(polygon) < -REACH or max(polygon[0::2]) > width + REACH or max(polygon[1::2]) > height + REACH
-        for polygon in annotation.segmentation
-    )
-
-
-def _hidden(
-    encoded: Sequence[dict], indices: np.ndarray, areas: np.ndarray, target: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
-    """(N,) bool: annotations with pixels none of which shows their class, because others lie on top.
-
-    An object beneath one of its own class is none of them: the target is as it should be.
-    """
-    hidden = np.zeros(len(encoded), bool)
-    for index in np.unique(indices):
-        own = np.flatnonzero((indices == index) & (areas > 0))
-        # where nothing overlaps, the pixels of the class are those of its annotations, and there is nothing to look for
-        if index == IGNORE_INDEX or not own.size or areas[own].sum(dtype=np.int64) == counts[index]:
-            continue
-        shown = coco_mask.encode(np.asfortranarray(target == index).view(np.uint8))
-        # of a "crowd" pycocotools gives the share of the first that lies in the second
-        hidden[own] = coco_mask.iou([encoded[i] for i in own], [shown], [1])[:, 0] == 0
-    return hidden
-
-
-def _vanishing(areas: np.ndarray, size: tuple[int, int], image_size: tuple[int, int] | None) -> np.ndarray:
-    if image_size is None:
-        return np.zeros(len(areas), bool)
-    shrunk = areas * (image_size[0] * image_size[1] / (size[0] * size[1]))
-    return (areas > 0) & (shrunk < 1)
-
-
-def _size_warnings(source: Source, image_size: tuple[int, int] | None) -> list[str]:
-    if image_size is None:
-        return []
-    (new_height, new_width), record = image_size, source.record
-    kinds = ["small_image"] if 2 * record.height < new_height or 2 * record.width < new_width else []
-    ratio = (record.width / record.height) / (new_width / new_height)
-    return kinds + (["aspect"] if max(ratio, 1 / ratio) > 2 else [])
-
-
-def _bare(source: Source) -> Source:
-    return Source(source.name, source.file, source.record, ())  # annotations are large, and already known
-
-
-def _image_place(source: Source) -> str:
-    return f"{source.file.name}: image {source.record.id} ({source.record.file_name})"
-
-
-def _annotation_place(source: Source, annotation: Annotation) -> str:
-    return f"{source.file.name}: annotation {annotation.id} ({source.record.file_name})"
 
 
 @dataclass

@@ -1,16 +1,18 @@
 """The data check: all that is wrong with a data set, all that is odd, and what is in it. Writes nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.prepare.census import Census, ImageCensus, image_census
+from segpipe.data.prepare.census import Census
+from segpipe.data.prepare.image_census import ImageCensus, image_census
 from segpipe.data.prepare.warn import Copies, warn_of_classes, warn_of_image, warnings_to_json
 from segpipe.data.source.images import ImageFault, open_image
 from segpipe.data.source.lists import (
     LABELED_SOURCES,
+    SOURCES,
     Files,
     Source,
     check_lists,
@@ -53,6 +55,25 @@ class Checked:
             "warnings": warnings_to_json(self.findings.warnings),
             "census": self.census.to_json() if self.census else None,
         }
+
+
+def other_folder(
+    data: DataParams, split: SplitParams, root: str, named: Mapping[str, Sequence[str]]
+) -> tuple[DataParams, SplitParams]:
+    """Both sections for the folder `root`; where `named` has files for any list, the lists it leaves out are empty.
+
+    Without held-out images of their own they then come from training images, so that the folds can be checked.
+    """
+    changes: dict[str, object] = {"root": root}
+    if any(named.values()):
+        changes |= {source: _one_or_all(named.get(source, ())) for source in SOURCES}
+    data = DataParams.model_validate(data.model_dump() | changes)
+    folds = None if data.val else split.folds or 2
+    return data, split.model_copy(update={"folds": folds})
+
+
+def _one_or_all(names: Sequence[str]) -> object:
+    return names[0] if len(names) == 1 else (tuple(names) or None)
 
 
 def check_data(data: DataParams, split: SplitParams) -> Checked:

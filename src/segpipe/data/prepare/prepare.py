@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.prepare.census import Census, image_census
+from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check, note_fault
+from segpipe.data.prepare.image_census import image_census
 from segpipe.data.prepare.summary import closing_lines
 from segpipe.data.prepare.warn import Copies, warn_of_classes, warn_of_image
 from segpipe.data.prepared import ImageEntry

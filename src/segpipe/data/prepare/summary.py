@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from segpipe.data.prepare.check import Checked
-from segpipe.data.source.lists import LABELED_SOURCES
+from segpipe.data.source.lists import LABELED_SOURCES, SOURCES, missing_files
 from segpipe.data.source.problems import listing
 
 PLACES_SHOWN = 3  # of one kind of warning
@@ -23,8 +23,20 @@ def to_text(checked: Checked) -> str:
     if checked.left_out:
         blocks.append(["left out (data.on_problem: skip):", *listing(checked.left_out)])
     if errors:
-        blocks.append(["errors:", *listing(checked.errors)])
+        blocks.append(["errors:", *listing(checked.errors), *_how_to_name(checked)])
     return printable("\n\n".join("\n".join(block) for block in blocks if block))
+
+
+def _how_to_name(checked: Checked) -> list[str]:
+    """What to do where a list is not there: params.yaml may be made for another folder."""
+    if not missing_files(checked.data):
+        return []
+    options = " ".join(f"[--{source} FILE]" for source in SOURCES if source != "train")
+    return [
+        "The names above are those of section data of params.yaml. To name lists of this folder:",
+        f"  segpipe check {checked.data.root} --train FILE {options}",
+        "An option may be given more than once; lists that none names are left out.",
+    ]
 
 
 def closing_lines(found: dict) -> list[str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from segpipe.data.prepare.census import Census, ImageCensus
+from segpipe.data.prepare.census import Census
+from segpipe.data.prepare.image_census import ImageCensus
 from segpipe.data.source.entries import normal_name
 from segpipe.data.source.lists import LABELED_SOURCES, Source
 from segpipe.data.source.problems import Findings, Problem, Warnings

@@ -15,6 +15,7 @@ from segpipe.params import DataParams, SplitParams
 LABELED_SOURCES = ("train", "val", "judge")
 SOURCES = (*LABELED_SOURCES, "test", "unlabeled")
 PARAMS = "params.yaml"
+JSONS_SHOWN = 10  # of a folder in which a list is missing
 
 Files = dict[str, list[CocoFile]]  # by source: train, val, judge, test, unlabeled
 
@@ -135,7 +136,8 @@ def _named_files(data: DataParams) -> Iterator[tuple[str, str, Problem | None]]:
 def _path_fault(root: Path, name: str) -> tuple[str, str] | None:
     path = root / name
     jsons = sorted(file.name for file in root.glob("*.json"))
-    expected = f"a COCO file in {root}, which holds {', '.join(jsons[:5]) or 'no .json file'}"
+    more = f" and {len(jsons) - JSONS_SHOWN} more" if len(jsons) > JSONS_SHOWN else ""
+    expected = f"a COCO file in {root}, which holds {', '.join(jsons[:JSONS_SHOWN]) or 'no .json file'}{more}"
     try:
         if link_leads_out(path, root.resolve()):
             return f"leads out of data.root, {root}: DVC would not see the file change", expected
