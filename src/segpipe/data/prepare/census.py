@@ -56,8 +56,9 @@ class Census:
             counted.images_with[index] += 1
             if image.source.name == "train" and index != IGNORE_INDEX:
                 self._exemplify(index, record.file_name, pixels / (record.height * record.width))
-        for index in np.unique(image.object_classes):
-            own = image.object_areas[image.object_classes == index]
+        seen = image.object_areas > 0
+        for index in np.unique(image.object_classes[seen]):
+            own = image.object_areas[seen & (image.object_classes == index)]
             self._areas.setdefault(int(index), array("I")).frombytes(own.astype(np.uint32).tobytes())
 
     def _exemplify(self, index: int, file_name: str, share: float) -> None:
@@ -118,7 +119,7 @@ class Census:
 
 
 def size_summary(areas: np.ndarray) -> dict:
-    """Of (N,) areas in pixels: how many, five numbers that occur among them (0 without any), and COCO's three sizes."""
+    """Of (N,) areas from 1 pixel up: how many, five numbers that occur among them (else 0), and COCO's three sizes."""
     ranks = np.quantile(areas, (0, 0.25, 0.5, 0.75, 1), method="nearest") if areas.size else np.zeros(5)
     numbers = dict(zip(("min", "q1", "median", "q3", "max"), map(int, ranks), strict=True))
     small, up_to_medium = int((areas < SMALL).sum()), int((areas < MEDIUM).sum())
