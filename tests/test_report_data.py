@@ -44,7 +44,7 @@ def test_lists_classes_and_sizes_are_told(tmp_path):
     html = data(run_of(tmp_path / "raw"))
     assert re.search(r"Training</th><td[^>]*>2</td><td[^>]*>1</td>", html), "b.png has no annotation"
     row = next(line for line in html.splitlines() if "Glass" in line and "<th" in line)
-    assert [text for text in re.findall(r'"number">([^<]*)</td>', row)] == ["13.81\u00a0%", "5", "1", "4"]
+    assert [text for text in re.findall(r'"number">([^<]*)</td>', row)] == ["13.80\u00a0%", "5", "1", "4"]
     assert "Glass: 100 to 100 pixels, half of them from 100 to 100, median 100" in html
     assert "2\u00a0sizes, 4\u00a0×\u00a06 to 24\u00a0×\u00a030" in html
 
