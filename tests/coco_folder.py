@@ -89,6 +89,7 @@ def data_params(root: Path, **changes: object) -> DataParams:
         "background": "class",
         "overlap": "largest_class",
         "image_size": None,
+        "codec": "auto",
         "on_problem": "stop",
     }
     return DataParams.model_validate(section | changes)
@@ -100,8 +101,10 @@ def split_params(**changes: object) -> SplitParams:
     return SplitParams.model_validate(section | changes)
 
 
-def prepare_folder(root: Path, *, split: SplitParams | None = None, **changes: object) -> Path:
+def prepare_folder(
+    root: Path, *, split: SplitParams | None = None, processes: int | None = None, **changes: object
+) -> Path:
     """Prepare the folder `root` into `<root>.prepared`, with `changes` to section `data`; return where it lies."""
     out = root.with_name(f"{root.name}.prepared")
-    prepare(data_params(root, **changes), split or split_params(), out)
+    prepare(data_params(root, **changes), split or split_params(), out, processes=processes)
     return out

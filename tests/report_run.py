@@ -69,7 +69,7 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
     with (
         PackedWriter(folder / "images") as images,
         PackedWriter(folder / "targets") as targets,
-        PackedWriter(folder / "native_targets", codec="zlib") as native_targets,
+        PackedWriter(folder / "native_targets", codec="runs") as native_targets,
     ):
         for index in range(27):
             images.add(rng.integers(256, size=(SIDE // 2, SIDE // 2, 3)).astype(np.uint8))

@@ -159,6 +159,15 @@ def test_it_starts_without_the_slow_libraries(project):
     assert done.stdout.strip() == "set()"
 
 
+def test_what_is_found_does_not_depend_on_the_number_of_processes(tmp_path):
+    root = tmp_path / "raw"
+    several_kinds(root)
+    for on_problem in ("stop", "skip"):
+        data = data_params(root, on_problem=on_problem, unlabeled=("pool.json",))
+        one, two = (check_data(data, split_params(), processes=number).to_json() for number in (1, 2))
+        assert one == two and one["census"]["sets"]["val"]["images"] == 4
+
+
 # Skip
 
 

@@ -250,12 +250,11 @@ def test_the_needed_room_is_what_the_files_take(small_set):
     params, _ = small_set
     prepared = prepare_folder(Path(params.data.root), unlabeled=["pool.json"])
     extent = read_extent(params, prepared)
-    stored = sum((prepared / f"{name}.bin").stat().st_size for name in ("images", "targets"))
-    assert prepared_bytes(params, extent) == stored
+    assert prepared_bytes(params, extent) == (prepared / "images.000.bin").stat().st_size
     with PredictionWriter(prepared, "m", ["a", "b", "c"], scored_size=None) as writer:
         for index in range(extent.judge + extent.test):
             writer.add(index, np.full((4, 6, 3), 1 / 3, np.float32), (4, 6))
-    of_one_model = (prepared / "probs.bin").stat().st_size
+    of_one_model = (prepared / "probs.000.bin").stat().st_size
     params = params.model_copy(update={"submission": params.submission.model_copy(update={"size": None})})
     assert prediction_bytes(params, extent) == of_one_model * 2 * 2  # two rounds, two members
     params = params.model_copy(update={"split": params.split.model_copy(update={"train_folds": (0, "all")})})

@@ -79,6 +79,7 @@ def test_an_unknown_key_names_the_nearest_one(key, value, said):
         ("train.batch_size", 1, "found 1; input should be greater than or equal to 2"),
         ("train.epochs", 2.5, "found 2.5; input should be a valid integer"),
         ("data.image_size", [128], "found [128]; expected two numbers, height and width"),
+        ("data.codec", "jpg", "found 'jpg'; allowed: raw, jpeg, auto; did you mean jpeg?"),
         ("data.on_problem", "ignore", "found 'ignore'; allowed: stop, skip"),
         ("split.group_by", "frame", "'frame' has 0 groups in parentheses; expected one, the part that names the scene"),
         ("split.group_by", "(a)(b)", "'(a)(b)' has 2 groups in parentheses; expected one"),

@@ -112,7 +112,7 @@ def test_stop_lists_what_is_wrong_in_files_and_in_images_at_once(root):
 def test_no_image_is_decoded_twice_where_the_files_are_sound(root, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        "segpipe.data.prepare.prepare.open_image",
+        "segpipe.data.prepare.pack.open_image",
         lambda root, record: opened.append(record.file_name) or open_image(root, record),
     )
     write_folder(root)

@@ -126,7 +126,7 @@ def test_the_card_names_the_model_its_classes_and_what_it_has_seen(tmp_path):
 def test_a_map_larger_than_the_scored_size_is_stored_at_the_scored_size(tmp_path):
     probs = probs_of(8, 8)
     predictions = write(tmp_path, {0: probs}, (4, 4), (8, 8))
-    assert (tmp_path / "probs.bin").stat().st_size == 4 * 4 * 3
+    assert (tmp_path / "probs.000.bin").stat().st_size == 4 * 4 * 3
     found = predictions.probs(0, (8, 8))
     np.testing.assert_array_equal(found.argmax(-1), probs.argmax(-1)[::2, ::2])
 
@@ -137,7 +137,7 @@ def test_a_map_smaller_than_the_scored_size_is_stored_as_it_is_and_enlarged_when
 ):
     probs = probs_of(4, 4)
     predictions = write(tmp_path, {0: probs}, scored_size, (16, 16))
-    assert (tmp_path / "probs.bin").stat().st_size == 4 * 4 * 3
+    assert (tmp_path / "probs.000.bin").stat().st_size == 4 * 4 * 3
     found = predictions.probs(0, (16, 16))
     assert found.shape[:2] == found_size
     np.testing.assert_allclose(found, to_scored_size(probs, (16, 16), scored_size), atol=1.5 * STEP + 1e-6)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.data.prepare.pack import image_codec
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.scenes import KINDS
 from segpipe.data.split import group_names, scored_folds, seeded_folds
@@ -90,9 +91,10 @@ def network_size(params: Params, extent: Extent) -> tuple[int, int]:
 
 
 def prepared_bytes(params: Params, extent: Extent) -> int:
-    """Size of data/prepared: 3 bytes a pixel of every image, 1 of every target; compressed targets are left out."""
+    """Size of data/prepared: 3 bytes a pixel of every image, or 1 at most as JPEG; targets are small beside them."""
     height, width = network_size(params, extent)
-    return height * width * (3 * extent.images + extent.labeled)
+    codec = image_codec(params.data, [extent.native_size] * extent.images)
+    return height * width * extent.images * (3 if codec == "raw" else 1)
 
 
 def prediction_bytes(params: Params, extent: Extent) -> int:

@@ -49,6 +49,7 @@ class DataParams(Section):
     background: Literal["class", "ignore"]
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     image_size: Size | None
+    codec: Literal["raw", "jpeg", "auto"]
     on_problem: Literal["stop", "skip"]
 
 

@@ -1,14 +1,18 @@
 """The data check: all that is wrong with a data set, all that is odd, and what is in it. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.image_census import ImageCensus, image_census
-from segpipe.data.prepare.warn import Copies, warn_of_classes, warn_of_image, warnings_to_json
+from segpipe.data.prepare.pack import SoundImage
+from segpipe.data.prepare.sound import sound_images
+from segpipe.data.prepare.warn import warn_of_classes, warn_of_image, warnings_to_json
 from segpipe.data.source.images import ImageFault, open_image
 from segpipe.data.source.lists import (
     LABELED_SOURCES,
@@ -24,7 +28,6 @@ from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.rasterize import rasterize
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.params import DataParams, SplitParams
-from segpipe.progress import track
 
 
 @dataclass(frozen=True)
@@ -76,26 +79,24 @@ def _one_or_all(names: Sequence[str]) -> object:
     return names[0] if len(names) == 1 else (tuple(names) or None)
 
 
-def check_data(data: DataParams, split: SplitParams) -> Checked:
-    """Look at all that `prepare` would read, as it would; ValueError when there is no folder `data.root`."""
+def check_data(data: DataParams, split: SplitParams, *, processes: int | None = None) -> Checked:
+    """Look at all that `prepare` would read, as it would; ValueError when there is no folder `data.root`.
+
+    Images are opened by so many processes, or by as many as are worth it; what is found is the same for any number.
+    """
     files, findings = read_lists(data)
     check_lists(files, findings, data, split)
     if not findings.stop(data.on_problem):
         files = leave_out_incomplete(files, findings)
     classes = _classes(files, data)
     census = Census(classes) if classes else None
-    opened, copies = set(), Copies()
-    for source in track(list_sources(files), "check", "images"):
-        try:
-            image, content_hash = look(source, classes, data)
-        except ImageFault as fault:
-            note_fault(findings, source, fault)
-            continue
-        copies.look(source, content_hash, findings)
-        opened.add(source.record.file_name)
-        warn_of_image(findings.warnings, image)
-        if census is not None:
-            census.add(image)
+    work, opened = partial(look, classes=classes, data=data), set()
+    with closing(sound_images(list_sources(files), work, findings, "check", processes)) as sound:
+        for source, looked in sound:
+            opened.add(source.record.file_name)
+            warn_of_image(findings.warnings, looked.census)
+            if census is not None:
+                census.add(looked.census)
     if census is not None:
         warn_of_classes(findings.warnings, census, split)
     if data.on_problem == "skip" and findings.broken and not findings.blocking:
@@ -105,10 +106,20 @@ def check_data(data: DataParams, split: SplitParams) -> Checked:
     return Checked(data, findings, census)
 
 
-def look(source: Source, classes: ClassTable | None, data: DataParams) -> tuple[ImageCensus, str]:
-    """Census and content hash of one image; ImageFault where it is not as the list says."""
+@dataclass(frozen=True)
+class LookedAt(SoundImage):
+    """What the check keeps of one image."""
+
+    census: ImageCensus
+
+
+def look(source: Source, classes: ClassTable | None, data: DataParams) -> LookedAt | ImageFault:
+    """What an image has in it, or what is wrong with its file; a pure function for worker processes."""
     record = source.record
-    _, content_hash = open_image(Path(data.root), record)
+    try:
+        content_hash = open_image(Path(data.root), record).content_hash
+    except ImageFault as fault:
+        return fault
     class_index = classes.class_index if classes else {}
     target: np.ndarray | None = None
     if classes and source.name in LABELED_SOURCES:
@@ -117,13 +128,7 @@ def look(source: Source, classes: ClassTable | None, data: DataParams) -> tuple[
         fill = 0 if data.background == "class" else IGNORE_INDEX
         size = (record.height, record.width)
         target = rasterize(known, class_index, *size, overlap=data.overlap, fill=fill)
-    return image_census(source, target, class_index, data.image_size), content_hash
-
-
-def note_fault(findings: Findings, source: Source, fault: ImageFault) -> None:
-    """Add a broken image; one of the test set cannot be left out, since a submission needs its row."""
-    problem = Problem(str(source.file), f"image {source.record.id}", fault.found, fault.expected)
-    (findings.blocking if source.name == "test" else findings.broken).append(problem)
+    return LookedAt(content_hash, image_census(source, target, class_index, data.image_size))
 
 
 def data_check(census: Census, sets: Mapping[str, list[int]], findings: Findings) -> dict:

@@ -1,24 +1,23 @@
 """From COCO files to the prepared data set: checked, rasterised once, resized once, packed.
 
 The image table holds labelled images first (training, validation, judge), then test, then pool; a file that two
-unlabelled lists share is stored once. Nothing is held in memory but the parsed annotations and one image.
+unlabelled lists share is stored once. Nothing is held in memory but the parsed annotations and a few images.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from segpipe.data.prepare.census import Census
-from segpipe.data.prepare.check import data_check, note_fault
-from segpipe.data.prepare.image_census import image_census
+from segpipe.data.prepare.check import data_check
+from segpipe.data.prepare.pack import PackedImage, Packing, image_codec, look_at_image, pack_image
+from segpipe.data.prepare.sound import sound_images
 from segpipe.data.prepare.summary import closing_lines
-from segpipe.data.prepare.warn import Copies, warn_of_classes, warn_of_image
+from segpipe.data.prepare.warn import warn_of_classes, warn_of_image
 from segpipe.data.prepared import ImageEntry
-from segpipe.data.resize import resize_image, resize_labels
-from segpipe.data.source.images import ImageFault, open_image
+from segpipe.data.source.images import ImageFault
 from segpipe.data.source.lists import (
     LABELED_SOURCES,
     PARAMS,
@@ -30,12 +29,11 @@ from segpipe.data.source.lists import (
     read_lists,
 )
 from segpipe.data.source.problems import Findings
-from segpipe.data.source.rasterize import rasterize
 from segpipe.data.split import Fold, draw_folds, group_names
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.params import DataParams, SplitParams
-from segpipe.progress import say, track
+from segpipe.progress import say
 from segpipe.stage import write_json
 
 
@@ -48,8 +46,11 @@ class Packed:
     sources: list[Source] = field(default_factory=list)
 
 
-def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
+def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int | None = None) -> None:
     """Write the prepared data set to the folder `out`; nothing stays there when it stops.
+
+    Images are prepared by so many processes, or by as many as are worth it on this machine's cores; the files have the
+    same bytes for any number.
 
     Raises ValueError with every problem found in params.yaml, the annotation files and the images. With
     `on_problem: skip` broken images, and labelled ones with a broken annotation, are left out and listed in
@@ -59,13 +60,14 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     check_lists(files, findings, data, split)
     if findings.stop(data.on_problem):
         # the images are opened all the same, so that those which are broken stand in the same message
-        for _ in _opened(list_sources(files), data, findings, "check"):
+        sources, look = list_sources(files), partial(look_at_image, root=Path(data.root))
+        for _ in sound_images(sources, look, findings, "check", processes):
             pass
         raise findings.error(data.root, data.on_problem)
     files = leave_out_incomplete(files, findings)
     classes = build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
     with ExitStack() as stack:  # an error within it removes what was packed
-        packed = _pack(list_sources(files), classes, data, findings, out, stack)
+        packed = _pack(list_sources(files), classes, data, findings, out, stack, processes)
         entries, folds = _grouped(packed, data, split, findings)
     sets = _sets(packed.sources, files, data)
     write_json(out / "classes.json", classes.to_json())
@@ -78,43 +80,34 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     say("\n".join(closing_lines(found)))
 
 
-def _opened(
-    sources: list[Source], data: DataParams, findings: Findings, label: str
-) -> Iterator[tuple[Source, np.ndarray, str]]:
-    """Each sound image, (H, W, 3) uint8, with its content hash; broken ones and copies across lists are findings."""
-    copies = Copies()
-    for source in track(sources, label, "images"):
-        try:
-            image, content_hash = open_image(Path(data.root), source.record)
-        except ImageFault as fault:
-            note_fault(findings, source, fault)
-            continue
-        copies.look(source, content_hash, findings)
-        yield source, image, content_hash
-
-
 def _pack(
-    sources: list[Source], classes: ClassTable, data: DataParams, findings: Findings, out: Path, stack: ExitStack
+    sources: list[Source],
+    classes: ClassTable,
+    data: DataParams,
+    findings: Findings,
+    out: Path,
+    stack: ExitStack,
+    processes: int | None,
 ) -> Packed:
     """Rasterise, resize and write every image that opens, with its target if it is labelled."""
-    packed, class_index = Packed(Census(classes)), classes.class_index
     fill = 0 if data.background == "class" else IGNORE_INDEX
-    images = stack.enter_context(PackedWriter(out / "images"))
-    targets = stack.enter_context(PackedWriter(out / "targets"))
-    native_targets = stack.enter_context(PackedWriter(out / "native_targets", codec="zlib"))
-    for source, image, content_hash in _opened(sources, data, findings, "prepare"):
-        record, target = source.record, None
-        images.add(resize_image(image, data.image_size))
-        if source.name in LABELED_SOURCES:
-            size = (record.height, record.width)
-            target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
-            targets.add(resize_labels(target, data.image_size))
-            native_targets.add(target)
-        image_counts = image_census(source, target, class_index, data.image_size)
-        packed.census.add(image_counts)
-        warn_of_image(findings.warnings, image_counts)
-        name = record.file_name
-        packed.entries.append(ImageEntry(name, record.id, record.height, record.width, name, content_hash))
+    codec = image_codec(data, [(source.record.height, source.record.width) for source in sources])
+    packing = Packing(Path(data.root), data.image_size, codec, classes.class_index, data.overlap, fill)
+    work: Callable[[Source], PackedImage | ImageFault] = partial(pack_image, how=packing)
+    images = stack.enter_context(PackedWriter(out / "images", codec))
+    targets = stack.enter_context(PackedWriter(out / "targets", "runs"))
+    native_targets = stack.enter_context(PackedWriter(out / "native_targets", "runs"))
+    sound = stack.enter_context(closing(sound_images(sources, work, findings, "prepare", processes)))
+    packed = Packed(Census(classes))
+    for source, image in sound:
+        record, name = source.record, source.record.file_name
+        images.add_encoded(image.image)
+        if image.labels is not None:
+            targets.add_encoded(image.labels.target)
+            native_targets.add_encoded(image.labels.native_target)
+        packed.census.add(image.census)
+        warn_of_image(findings.warnings, image.census)
+        packed.entries.append(ImageEntry(name, record.id, record.height, record.width, name, image.content_hash))
         packed.sources.append(source)
     if findings.stop(data.on_problem):
         raise findings.error(data.root, data.on_problem)

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,9 +19,21 @@ class ImageFault(ValueError):
         super().__init__(f"{found}; expected {expected}")
         self.found, self.expected = found, expected
 
+    def __reduce__(self) -> tuple:
+        """An exception is sent to other processes as its class and message, which here are two."""
+        return type(self), (self.found, self.expected)
 
-def open_image(root: Path, record: ImageRecord) -> tuple[np.ndarray, str]:
-    """(height, width, 3) uint8 RGB, and the content hash of its file; ImageFault unless it is as `record` says."""
+
+class ImageFile(NamedTuple):
+    """An image as (height, width, 3) uint8 RGB, a hash of its file, and the file's bytes."""
+
+    image: np.ndarray
+    content_hash: str
+    encoded: bytes
+
+
+def open_image(root: Path, record: ImageRecord) -> ImageFile:
+    """The image file of `record` beneath `root`; ImageFault unless it is as `record` says."""
     encoded = _read(root / record.file_name, record.file_name)
     image = _decode(encoded, record.file_name)
     height, width = image.shape[:2]
@@ -29,7 +42,7 @@ def open_image(root: Path, record: ImageRecord) -> tuple[np.ndarray, str]:
         if (height, width) == (record.width, record.height):
             found += " (after the rotation that its EXIF data may ask for)"
         raise ImageFault(found, f"height {record.height} and width {record.width}, as the annotation file says")
-    return image, hashlib.sha256(encoded.tobytes()).hexdigest()[:32]
+    return ImageFile(image, hashlib.sha256(encoded).hexdigest()[:32], encoded.tobytes())
 
 
 def decode_image(path: Path) -> np.ndarray:

@@ -1,0 +1,211 @@
+"""The data's way to training beside plain ways, as ratios, and what it costs as a set grows.
+
+- preparing: `prepare` on all cores, storing pixels or JPEGs, and a script as one writes it (pycocotools, cv2, PNG files
+  of images and masks, one process), on the same 512x512 JPEGs with 8 polygons each;
+- an epoch: a shuffled pass over the stores, without augmentation, and the notebooks' loop, which decodes and
+  rasterises in every `__getitem__`; both in one process, batches of 16;
+- growth: time for each image and private memory of `prepare` on 1,000, 5,000 and 20,000 images of 64x64.
+
+What is compared takes turns; figures are medians of the ratios of one turn (least to most).
+
+    PYTHONPATH=src python benchmarks/data.py
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from drawn import draw_set, drawn_params
+from loops import naive_loader
+from pycocotools.coco import COCO
+
+from segpipe.data.augment import Augment
+from segpipe.data.dataset import EpochBatches, make_loader
+from segpipe.data.prepare.prepare import prepare
+from segpipe.data.prepared import Prepared
+from segpipe.data.source.lists import read_lists
+from segpipe.params import load_params
+from segpipe.training.job import labeled_part
+
+SIDE, OBJECTS, BATCH = 512, 8, 16
+SMALL_SIDE, SMALL_OBJECTS = 64, 4
+COUNTS = (1_000, 5_000, 20_000)
+CODECS = ("raw", "jpeg")
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """What a call takes by the clock."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Median (least to most)."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def plain_script(root: Path, out: Path) -> None:
+    """Each image and its mask as PNG files at 512x512; the higher class wins a pixel."""
+    for list_file in ("train.json", "val.json"):
+        coco = COCO(root / list_file)
+        labels = {category: index + 1 for index, category in enumerate(sorted(coco.getCatIds()))}
+        for folder in ("images", "masks"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        for image_id in coco.getImgIds():
+            info = coco.loadImgs(image_id)[0]
+            image = cv2.imread(str(root / info["file_name"]))
+            mask = np.zeros((info["height"], info["width"]), np.uint8)
+            for annotation in coco.loadAnns(coco.getAnnIds(image_id)):
+                mask = np.maximum(mask, coco.annToMask(annotation) * np.uint8(labels[annotation["category_id"]]))
+            cv2.imwrite(str(out / "images" / f"{image_id}.png"), cv2.resize(image, (SIDE, SIDE)))
+            small = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+            cv2.imwrite(str(out / "masks" / f"{image_id}.png"), small)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Of all files beneath it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def compare_preparing(folder: Path, count: int, turns: int) -> None:
+    """Print ratios of time and disk; leaves the stores in `folder` for the epochs."""
+    root, params = folder / "raw", load_params()
+    draw_set(root, count, SIDE, OBJECTS)
+    rows, disk = [], {}
+    for _ in range(turns):
+        row = {}
+        for codec in CODECS:
+            data, split = drawn_params(params, root, SIDE, codec)
+            shutil.rmtree(folder / codec, ignore_errors=True)
+            row[codec] = seconds(lambda d=data, s=split, out=folder / codec: prepare(d, s, out))
+            disk[codec] = folder_bytes(folder / codec)
+        row["script"] = seconds(lambda: plain_script(root, folder / "script"))
+        disk["script"] = folder_bytes(folder / "script")
+        print(
+            f"preparing {count} images: " + ", ".join(f"{name} {took:.1f} s" for name, took in row.items()), flush=True
+        )
+        rows.append(row)
+    shutil.rmtree(folder / "script")
+    for codec in CODECS:
+        times = spread([row["script"] / row[codec] for row in rows])
+        print(f"  {codec}: {times} x as fast as the script, {disk[codec] / disk['script']:.2f} of its disk")
+
+
+def compare_epochs(folder: Path, turns: int) -> None:
+    """Print how many times as many images a second come from the stores; the first pass looks at checksums."""
+    member = load_params().member(load_params().member_names[0])
+    member = member.model_copy(
+        update={
+            "train": member.train.model_copy(update={"batch_size": BATCH}),
+            "augment": member.augment.model_copy(update={"train": []}),
+        }
+    )
+    for codec in CODECS:
+        prepared = Prepared(folder / codec, fold=0)
+        train = prepared.folds[0].train
+        part = labeled_part(prepared.images, prepared.target_store(train), train, member)
+        batches = EpochBatches([part], 0)
+        own = make_loader([part], batches, 0)
+        naive = naive_loader(folder / "raw", "train.json", (SIDE, SIDE), Augment([], 0, "none"), BATCH)
+        each = {"naive": naive, "own": own}
+        first = seconds(lambda own=own: sum(1 for _ in own))
+        rows = []
+        for _ in range(turns):
+            batches.epoch += 1
+            rows.append({name: seconds(lambda loader=loader: sum(1 for _ in loader)) for name, loader in each.items()})
+        images = batches.updates * BATCH
+        rates = {name: images / statistics.median(row[name] for row in rows) for name in each}
+        print(
+            f"an epoch from {codec}: {spread([row['naive'] / row['own'] for row in rows], 1)} x the naive loop "
+            f"({rates['own']:.0f} and {rates['naive']:.0f} images/s); the first, with checksums, takes "
+            f"{first / statistics.median(row['own'] for row in rows):.2f} x the time of later ones",
+            flush=True,
+        )
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that belongs to the process and its children, pages that they share counted once."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            total += 1024 * int(line.split()[1]) if line.startswith("Pss_Anon:") else 0
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return 0
+    return total + sum(private_bytes(int(child)) for child in children)
+
+
+def in_child(root: Path, what: str) -> tuple[float, int]:
+    """Seconds that `measure_child` took, and the highest private memory meanwhile."""
+    command = [sys.executable, __file__, "--child", what, "--root", str(root)]
+    process, highest = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), 0
+    while process.poll() is None:
+        highest = max(highest, private_bytes(process.pid))
+        time.sleep(0.1)
+    return json.loads(process.stdout.read().splitlines()[-1]), highest
+
+
+def measure_child(root: Path, what: str) -> None:
+    """Read the lists (`read`), or prepare with one process (`1`) or two (`2`); print the seconds it took."""
+    data, split = drawn_params(load_params(), root, SMALL_SIDE, "raw")
+    if what == "read":
+        before = private_bytes(os.getpid())
+        kept = read_lists(data)
+        print(json.dumps(private_bytes(os.getpid()) - before if kept else 0))
+        return
+    with tempfile.TemporaryDirectory(dir=root) as out:
+        print(json.dumps(seconds(lambda: prepare(data, split, Path(out), processes=int(what)))))
+
+
+def compare_growth(folder: Path, turns: int) -> None:
+    """Print time for each image and private memory, by the number of images."""
+    roots = {count: folder / f"small_{count}" for count in COUNTS}
+    for count, root in roots.items():
+        draw_set(root, count, SMALL_SIDE, SMALL_OBJECTS)
+    parsed = {count: in_child(root, "read")[0] for count, root in roots.items()}
+    rows = [{count: in_child(root, "1")[0] / count for count, root in roots.items()} for _ in range(turns)]
+    memory = {count: in_child(root, "2")[1] for count, root in roots.items()}
+    for count in COUNTS:
+        relative = spread([row[count] / row[COUNTS[0]] for row in rows])
+        cost = statistics.median(row[count] for row in rows)
+        print(
+            f"{count} images of {SMALL_SIDE}x{SMALL_SIDE}: {cost * 1e3:.2f} ms for each, {relative} x that of "
+            f"{COUNTS[0]}; {memory[count] / 1e6:.0f} MB private, {parsed[count] / 1e6:.0f} MB of it the parsed files"
+        )
+    beyond = {count: memory[count] - parsed[count] for count in COUNTS}
+    print(f"memory beyond the parsed files grows by {(beyond[COUNTS[-1]] - beyond[COUNTS[0]]) / 1e6:.0f} MB")
+
+
+def main() -> None:
+    """All of it, or the part that `--only` names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("preparing", "growth"))
+    parser.add_argument("--images", type=int, default=1_000, help="of 512x512")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        measure_child(arguments.root, arguments.child)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        if arguments.only != "growth":
+            compare_preparing(Path(name), arguments.images, arguments.turns)
+            compare_epochs(Path(name), arguments.turns)
+        if arguments.only != "preparing":
+            compare_growth(Path(name), arguments.turns)
+
+
+if __name__ == "__main__":
+    main()
