@@ -86,6 +86,8 @@ def data_params(root: Path, **changes: object) -> DataParams:
         "unlabeled": None,
         "test": "test.json",
         "classes": None,
+        "drop": [],
+        "ignore": [],
         "background": "class",
         "overlap": "largest_class",
         "image_size": None,

@@ -28,8 +28,9 @@ from segpipe.labels import IGNORE_INDEX, build_class_table
 from segpipe.params import SplitParams
 
 GLASS, PAPER = 2, 7
-CLASSES = build_class_table([Category(GLASS, "Glass"), Category(PAPER, "Paper")], background="class")
-INDEX = CLASSES.class_index
+CATEGORIES = (Category(GLASS, "Glass"), Category(PAPER, "Paper"))
+CLASSES = build_class_table(CATEGORIES, background="class")
+INDEX = CLASSES.class_index(CATEGORIES)
 HEIGHT, WIDTH = 4, 6
 OVERLAPS = ("largest_class", "smaller_on_top", "file_order")
 SPLIT = SplitParams(folds=None, train_folds=(0,), judge_fraction=0.5, group_by=None, seed=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_folder import data_params, pictures, prepare_folder, split_params, write_folder
+from coco_folder import data_params, pictures, prepare_folder, split_params, write_folder, write_list
 from packaging.requirements import Requirement
 
 from segpipe.doctor.environment import disk_report, machine_report, tree_report
@@ -244,6 +244,23 @@ def test_training_images_are_as_many_before_prepare_as_after(tmp_path, folds, ex
     from_list, from_prepared = counted
     assert [number for number, _ in from_list] == [number for number, _ in from_prepared] == expected
     assert from_prepared[0][1] == str(tmp_path / "raw.prepared") != from_list[0][1]
+
+
+def test_several_files_and_merged_classes_are_counted_as_prepare_makes_them(tmp_path):
+    write_folder(tmp_path / "raw", more=[], pool=pictures("p", "x"))
+    write_list(tmp_path / "raw", "more.json", pictures("m", "n", "o"))
+    changes = {
+        "train": ["train.json", "more.json"],
+        "unlabeled": ["pool.json"],
+        "classes": [{"Any": ["Glass", "Paper"]}],
+    }
+    params = PARAMS.model_copy(update={"data": data_params(tmp_path / "raw", **changes), "split": split_params()})
+    prepared = tmp_path / "raw.prepared"
+    before = read_extent(params, prepared), training_images(params, 0, prepared)[0]
+    prepare_folder(tmp_path / "raw", **changes)
+    after = read_extent(params, prepared), training_images(params, 0, prepared)[0]
+    assert (before[0].labeled, before[0].unlabeled, before[0].num_classes, before[1]) == (9, 1, 2, 5)
+    assert vars(before[0]) | {"source": ""} == vars(after[0]) | {"source": ""} and before[1] == after[1]
 
 
 def test_the_needed_room_is_what_the_files_take(small_set):

@@ -30,7 +30,7 @@ def test_mistakes_are_told_apart():
 
 
 def test_without_a_background_every_mistake_is_a_wrong_class():
-    classes = ClassTable(("A", "B"), (1, 2), distinct_colors(2, background=False))
+    classes = ClassTable(("A", "B"), (("A",), ("B",)), distinct_colors(2, background=False))
     target, preds = np.array([[0, 1, 0]], np.uint8), np.array([[1, 0, 0]], np.uint8)
     drawn = mistakes_overlay(np.zeros((1, 3, 3), np.uint8), target, preds, classes)[0].tolist()
     assert drawn[:2] == [list(CONFUSED)] * 2 and drawn[2] == [153] * 3

@@ -23,7 +23,9 @@ from segpipe.params import ModelParams, load_params
 
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
 ENCODER = "test_resnet"  # timm's own for tests: 0.5 M weights
-CLASSES = ClassTable(("Background", "Glass", "Paper"), (None, 2, 7), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+CLASSES = ClassTable(
+    ("Background", "Glass", "Paper"), ((), ("Glass",), ("Paper",)), ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+)
 LIBRARIES = {"python": "3.11.7", "torch": "2.11.0", "madgrad": None}
 
 

@@ -18,6 +18,7 @@ from segpipe.labels import IGNORE_INDEX, build_class_table
 ROOT = Path(__file__).resolve().parents[1]
 CAMVID = ROOT.parent / "shared" / "camvid"
 OVERLAPS = ("largest_class", "smaller_on_top", "file_order")
+V = IGNORE_INDEX
 
 
 def box(x: int, y: int, width: int, height: int) -> list[list[float]]:
@@ -26,12 +27,16 @@ def box(x: int, y: int, width: int, height: int) -> list[list[float]]:
 
 
 def row_of(*annotations: tuple[int, list, bool], overlap: str, fill: int = 0) -> list[int]:
-    """The label map of a 1 x 6 image, from (class, segmentation, iscrowd) in file order; category id = 10 * class."""
+    """The label map of a 1 x 6 image, from (class, segmentation, iscrowd) in file order; category id = 10 * class.
+
+    Class 8 is ignored and class 9 dropped.
+    """
     records = [
         Annotation(id_, 0, 10 * class_, segmentation, iscrowd)
         for id_, (class_, segmentation, iscrowd) in enumerate(annotations)
     ]
-    return rasterize(records, {10: 1, 20: 2, 30: 3}, 1, 6, overlap=overlap, fill=fill).tolist()[0]
+    meaning = {10: 1, 20: 2, 30: 3, 80: IGNORE_INDEX, 90: None}
+    return rasterize(records, meaning, 1, 6, overlap=overlap, fill=fill).tolist()[0]
 
 
 # Rules, by hand
@@ -86,6 +91,34 @@ def test_among_crowds_the_same_rule_decides():
     assert row_of((1, narrow, True), (3, wide, True), overlap="largest_class") == [3, 3, 3, 3, 3, 0]
 
 
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_dropped_annotation_leaves_no_trace(overlap):
+    crowd, dropped = (3, box(0, 0, 2, 1), True), (9, box(1, 0, 4, 1), False)
+    assert row_of(dropped, crowd, dropped, overlap=overlap) == [3, 3, 0, 0, 0, 0]
+
+
+def test_an_ignored_annotation_hides_and_is_hidden_by_size():
+    large, ignored, small = (2, box(0, 0, 5, 1), False), (8, box(1, 0, 3, 1), False), (1, box(2, 0, 1, 1), False)
+    assert row_of(small, ignored, large, overlap="smaller_on_top") == [2, V, 1, V, 2, 0]
+
+
+def test_an_ignored_annotation_hides_and_is_hidden_by_file_order():
+    first, ignored, last = (1, box(0, 0, 3, 1), False), (8, box(1, 0, 4, 1), False), (2, box(4, 0, 1, 1), False)
+    assert row_of(first, ignored, last, overlap="file_order") == [1, V, V, V, 2, 0]
+
+
+def test_every_class_is_larger_than_what_is_ignored():
+    first, ignored = (1, box(0, 0, 3, 1), False), (8, box(1, 0, 4, 1), False)
+    assert row_of(first, ignored, overlap="largest_class") == [1, 1, 1, V, V, 0]
+    assert row_of(ignored, first, overlap="largest_class") == [1, 1, 1, V, V, 0]
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_an_ignored_annotation_lies_above_crowds_and_an_ignored_crowd_beneath_all_others(overlap):
+    assert row_of((8, box(0, 0, 1, 1), False), (1, box(0, 0, 3, 1), True), overlap=overlap) == [V, 1, 1, 0, 0, 0]
+    assert row_of((1, box(0, 0, 3, 1), False), (8, box(0, 0, 5, 1), True), overlap=overlap) == [1, 1, 1, V, V, 0]
+
+
 def test_several_polygons_are_united_even_where_they_overlap():
     polygons = box(0, 0, 3, 1) + box(2, 0, 2, 1)
     assert row_of((1, polygons, False), overlap="file_order") == [1, 1, 1, 1, 0, 0]
@@ -113,24 +146,31 @@ def test_an_unknown_overlap_rule_is_refused():
 # A second opinion: pycocotools' own reading of the file, pixel by pixel
 
 
-def judged(path: Path, image_id: int, class_index: dict[int, int], overlap: str, fill: int) -> np.ndarray:
-    """The label map as the rules say it, from `COCO(path)` and its annToMask."""
+def judged(path: Path, image_id: int, meaning: dict[int, int | str], overlap: str, fill: int) -> np.ndarray:
+    """The label map as the rules say it, pixel by pixel, from `COCO(path)` and its annToMask.
+
+    `meaning` has the class index of each category id, or "dropped" or "ignored".
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(path))
     image = coco.imgs[image_id]
-    masks, keys, classes = [], [], []
+    masks, keys, values = [], [], []
     for place, annotation in enumerate(coco.imgToAnns[image_id]):
+        class_ = meaning[annotation["category_id"]]
+        if class_ == "dropped":
+            continue
+        ignored = class_ == "ignored"
         mask = coco.annToMask(annotation).astype(bool)
-        class_ = class_index[annotation["category_id"]]
-        rule = {"largest_class": class_, "smaller_on_top": -mask.sum(), "file_order": 0}[overlap]
+        size = -1 if ignored else class_
+        rule = {"largest_class": size, "smaller_on_top": -mask.sum(), "file_order": 0}[overlap]
         masks.append(mask)
         keys.append((not annotation["iscrowd"], rule, place))
-        classes.append(class_)
+        values.append(255 if ignored else class_)
     labels = np.full((image["height"], image["width"]), fill, np.uint8)
     for y, x in np.ndindex(*labels.shape):
         covering = [i for i, mask in enumerate(masks) if mask[y, x]]
         if covering:
-            labels[y, x] = classes[max(covering, key=lambda i: keys[i])]
+            labels[y, x] = values[max(covering, key=lambda i: keys[i])]
     return labels
 
 
@@ -158,28 +198,40 @@ def runs_of(bits: np.ndarray) -> list[int]:
     return [0, *runs] if bits[0] else runs
 
 
+CATEGORIES = [{"id": id_, "name": name} for name, id_ in (("e", 9), ("a", 3), ("b", 5), ("c", 0), ("d", 7))]
+
+
 @st.composite
 def coco_files(draw):
-    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    drawn = draw(
-        st.lists(st.tuples(segmentations(height, width), st.sampled_from([3, 5, 9]), st.booleans()), max_size=7)
-    )
-    annotations = [
-        {"id": 100 + i, "image_id": 4, "category_id": category, "segmentation": segmentation, "iscrowd": int(crowd)}
-        for i, (segmentation, category, crowd) in enumerate(drawn)
-    ]
-    return {
-        "images": [{"id": 4, "file_name": "a.jpg", "height": height, "width": width}],
-        "categories": [{"id": 9, "name": "c"}, {"id": 3, "name": "a"}, {"id": 5, "name": "b"}],
-        "annotations": annotations,
-    }
+    """One or two images, of other sizes, whose annotations stand mixed in the file."""
+    sizes = draw(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=2))
+    annotations = []
+    for number in range(draw(st.integers(0, 8))):
+        image = draw(st.integers(0, len(sizes) - 1))
+        annotation = {"id": 100 + number, "image_id": image, "category_id": draw(st.sampled_from([0, 3, 5, 7, 9]))}
+        segmentation, crowd = draw(segmentations(*sizes[image])), draw(st.booleans())
+        annotations.append(annotation | {"segmentation": segmentation, "iscrowd": int(crowd)})
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": h, "width": w} for i, (h, w) in enumerate(sizes)]
+    return {"images": images, "categories": CATEGORIES, "annotations": annotations}
+
+
+# what is chosen of categories a to e, and what that says of their ids
+ALL = {}, {0: 0, 3: 1, 5: 2, 7: 3, 9: 4}
+SOME = (
+    {"classes": [{"B": ["e", "b"]}, "a"], "drop": ["d"], "ignore": ["c"]},
+    {9: 0, 5: 0, 3: 1, 7: "dropped", 0: "ignored"},
+)
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-@pytest.mark.parametrize("background, fill", [("class", 0), ("ignore", IGNORE_INDEX)])
-def test_label_maps_agree_with_pycocotools_reading_of_the_file(overlap, background, fill, tmp_path_factory):
+@pytest.mark.parametrize("background", ["class", "ignore"])
+@pytest.mark.parametrize("chosen, meaning", [ALL, SOME])
+def test_label_maps_agree_with_pycocotools_reading_of_the_file(overlap, background, chosen, meaning, tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
-    (folder / "a.jpg").touch()
+    for name in ("0.jpg", "1.jpg"):
+        (folder / name).touch()
+    first, fill = (1, 0) if background == "class" else (0, IGNORE_INDEX)
+    meaning = {id_: class_ if isinstance(class_, str) else class_ + first for id_, class_ in meaning.items()}
 
     @settings(max_examples=40, deadline=None, derandomize=True)
     @given(coco_files())
@@ -187,11 +239,11 @@ def test_label_maps_agree_with_pycocotools_reading_of_the_file(overlap, backgrou
         (folder / "coco.json").write_text(json.dumps(content))
         file, problems = read_coco(folder / "coco.json", folder, labeled=True)
         assert problems == []
-        class_index = build_class_table(file.categories, background=background).class_index
-        image = file.images[0]
-        annotations = file.annotations_by_image[4]
-        labels = rasterize(annotations, class_index, image.height, image.width, overlap=overlap, fill=fill)
-        assert np.array_equal(labels, judged(folder / "coco.json", 4, class_index, overlap, fill))
+        class_index = build_class_table(file.categories, background=background, **chosen).class_index(file.categories)
+        for image in file.images:
+            annotations = file.annotations_by_image[image.id]
+            labels = rasterize(annotations, class_index, image.height, image.width, overlap=overlap, fill=fill)
+            assert np.array_equal(labels, judged(folder / "coco.json", image.id, meaning, overlap, fill))
 
     agree()
 
@@ -202,11 +254,12 @@ def test_camvid_agrees_with_pycocotools_reading_of_the_file():
     file, problems = read_coco(path, CAMVID, labeled=True)
     assert problems == [] and len(file.images) == 34
     table = build_class_table(file.categories, background="ignore")
-    assert table.category_ids == tuple(range(2, 53, 5)) and table.names[0] == "Sky"
+    class_index = table.class_index(file.categories)
+    assert list(class_index) == [*range(2, 53, 5)] and table.names[0] == "Sky"
     image = file.images[0]
     annotations = file.annotations_by_image[image.id]
-    labels = rasterize(annotations, table.class_index, image.height, image.width, overlap="file_order", fill=255)
-    assert np.array_equal(labels, judged(path, image.id, table.class_index, "file_order", 255))
+    labels = rasterize(annotations, class_index, image.height, image.width, overlap="file_order", fill=255)
+    assert np.array_equal(labels, judged(path, image.id, class_index, "file_order", 255))
 
 
 # The check in front of pycocotools

@@ -211,6 +211,27 @@ def test_without_a_submission_size_label_maps_are_scored_at_each_images_own(labe
     assert "at native size" in to_text(sheet)
 
 
+def test_a_truth_is_scored_in_the_classes_that_params_yaml_merges(label_maps):
+    params, folder, truth = label_maps
+    merged = ({"Any": ("Metal", "Glass", "Wood")}, "Paper")
+    params = params.model_copy(update={"data": params.data.model_copy(update={"classes": merged})})
+    (folder / "classes.json").unlink()
+    sheet = score_labels(params, folder, truth)
+    assert sheet.own.class_names == ("Background", "Any", "Paper"), "Wood may be a category of another file"
+    assert sheet.scores["scored", "pooled", "skip"].value == 1
+
+
+def test_a_truth_whose_categories_do_not_fit_the_classes_is_refused(label_maps):
+    params, folder, truth = label_maps
+    for classes, said in (
+        (("Glass",), "leaves out"),
+        (("Glass", "Paper", "Metal", "Wood"), r"none of the classes \['Wo"),
+    ):
+        chosen = params.model_copy(update={"data": params.data.model_copy(update={"classes": classes})})
+        with pytest.raises(ValueError, match=said):
+            score_labels(chosen, folder, truth)
+
+
 def test_a_map_that_differs_is_counted_where_it_differs(label_maps):
     params, folder, truth = label_maps
     # all Background; of 4 x 6 pixels Glass has 2 x 3 and Paper 2 x 3, so that Background has IoU 12 / 24

@@ -8,7 +8,9 @@ import pytest
 from segpipe.labels import ClassTable
 from segpipe.submission import check_submission, pixel_string, png_path, write_submission
 
-CLASSES = ClassTable(("Background", "Glass", "Papier mâché"), (None, 2, 7), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+CLASSES = ClassTable(
+    ("Background", "Glass", "Papier mâché"), ((), ("Glass",), ("Paper",)), ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+)
 MAPS = [
     ("b.jpg", np.array([[0, 1, 2], [2, 1, 0]], np.uint8)),
     ("batch/a, 1.jpg", np.array([[1, 1, 1], [0, 0, 0]], np.uint8)),
@@ -116,7 +118,7 @@ def test_label_maps_come_back_from_png_in_their_folders_with_the_class_names(tmp
     for name, labels in MAPS:
         path = tmp_path / "png" / Path(name).with_suffix(".png")
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), labels)
-    names = {"names": ["Background", "Glass", "Papier mâché"], "category_ids": [None, 2, 7]}
+    names = {"names": ["Background", "Glass", "Papier mâché"], "categories": [[], ["Glass"], ["Paper"]]}
     assert json.loads((tmp_path / "png" / "classes.json").read_text("utf-8")) == names
     assert problems(tmp_path, "png") == []
 

@@ -29,7 +29,7 @@ from segpipe.training.tracking.wandb_run import WandbRun
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the right form, of nobody
-CLASSES = ClassTable(("Background", "Paper"), (None, 1), ((0, 0, 0), (255, 0, 0)))
+CLASSES = ClassTable(("Background", "Paper"), ((), ("Paper",)), ((0, 0, 0), (255, 0, 0)))
 ROWS = [
     {"epoch": 1, "lr": 0.1, "train_loss": 2.0, "tune_miou": float("nan")},
     {"epoch": 2, "lr": 0.05, "train_loss": 1.0, "tune_miou": 0.25},
@@ -273,7 +273,7 @@ def test_online_without_a_key_asks_nothing_even_on_a_terminal(tmp_path):
         "from segpipe.training.tracking.listener import Run\n"
         "from segpipe.training.tracking.tracker import Tracker\n"
         "from segpipe.training.tracking.wandb_run import WandbRun\n"
-        "run = Run('baseline@main-0', (), {}, ClassTable(('a',), (1,), ((0, 0, 0),)), Path())\n"
+        "run = Run('baseline@main-0', (), {}, ClassTable(('a',), (('a',),), ((0, 0, 0),)), Path())\n"
         "with Tracker([WandbRun('online', 'litter', 0)], run) as tracker:\n"
         "    tracker.log({'epoch': 1, 'train_loss': 2.0})\n"
     )
@@ -399,7 +399,7 @@ def test_disabled_tracking_imports_no_client_and_leaves_no_folder(tmp_path):
         "from segpipe.params import TrackingParams\n"
         "from segpipe.training.tracking.tracker import Tracker, describe_run, make_listeners\n"
         "listeners = make_listeners(TrackingParams(wandb='disabled', project='x', images=4, dvclive=False))\n"
-        "run = describe_run('baseline', 'main', 0, {}, ClassTable(('a',), (1,), ((0, 0, 0),)))\n"
+        "run = describe_run('baseline', 'main', 0, {}, ClassTable(('a',), (('a',),), ((0, 0, 0),)))\n"
         "with Tracker(listeners, run) as tracker:\n"
         "    assert tracker.images == 0\n"
         "    tracker.log({'epoch': 1})\n"

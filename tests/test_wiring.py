@@ -255,6 +255,16 @@ def test_params_yaml_is_written_as_dvc_writes_it(tmp_path):
     assert changed == [(f"  epochs: {PARAMS.train.epochs}", "  epochs: 123")]
 
 
+def test_classes_merged_on_the_command_line_of_dvc_are_read_back(tmp_path):
+    copy = tmp_path / "params.yaml"
+    copy.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    merged = "data.classes=[{Paper:[Paper,Paper pack]},Glass,{Old clothes:Clothing}]"
+    apply_overrides(str(copy), [merged, "data.drop=[UNKNOWN,Battery]", "data.ignore=[]", "data.train=[a.json,b.json]"])
+    data = load_params(copy).data
+    assert data.classes == ({"Paper": ("Paper", "Paper pack")}, "Glass", {"Old clothes": ("Clothing",)})
+    assert (data.drop, data.ignore, data.train) == (("UNKNOWN", "Battery"), (), ("a.json", "b.json"))
+
+
 def test_no_stage_has_an_uncached_out_that_would_switch_off_the_run_cache():
     for name, stage in PIPELINE["stages"].items():
         assert all(isinstance(out, str) for out in stage["outs"]), f"{name}: declare it under metrics or plots"

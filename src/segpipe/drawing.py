@@ -33,7 +33,7 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def background_index(classes: ClassTable) -> int | None:
     """The class that no annotation names, if there is one."""
-    return classes.category_ids.index(None) if None in classes.category_ids else None
+    return classes.categories.index(()) if () in classes.categories else None
 
 
 def label_overlay(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.ndarray:

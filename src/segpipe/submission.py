@@ -43,7 +43,7 @@ def write_submission(folder: Path, formats: tuple[str, ...], label_maps: LabelMa
         (folder / "submission.csv").unlink()
     if "png" in formats:
         (folder / "png").mkdir(exist_ok=True)  # without test images nothing has made it
-        names = {"names": list(classes.names), "category_ids": list(classes.category_ids)}
+        names = {"names": list(classes.names), "categories": [list(names) for names in classes.categories]}
         (folder / "png" / "classes.json").write_text(json.dumps(names, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 

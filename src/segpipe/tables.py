@@ -17,8 +17,8 @@ def write_iou(confusions: np.ndarray, groups: Sequence[Hashable], classes: Class
     class; it is empty for a background that no category names, which they leave grey.
     """
     intervals = bootstrap_iou(confusions, groups)
-    known = zip(classes.category_ids, classes.colors, strict=True)
-    colors = ["" if category_id is None else "#{:02x}{:02x}{:02x}".format(*color) for category_id, color in known]
+    known = zip(classes.categories, classes.colors, strict=True)
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) if categories else "" for categories, color in known]
     rows = [
         {"class": name, "iou": interval.value, "low": interval.low, "high": interval.high, "color": color}
         for name, interval, color in zip(classes.names, intervals, colors, strict=True)

@@ -73,7 +73,21 @@ SECTIONS: dict[str, list[Case]] = {
         Case(
             "others in the validation file",
             edited("val.json", lambda c: c["categories"].append({"id": 9, "name": "Metal"})),
-            (f"{VAL}'categories': the list adds 9 'Metal'", "expected the ids and names of data/raw/mine/train.json"),
+            (
+                f"{VAL}'categories': the list adds 9 'Metal'",
+                "expected the names of data/raw/mine/train.json, or each na",
+            ),
+        ),
+        Case(
+            "fewer in the validation file",
+            edited("val.json", lambda c: c["categories"].pop()),
+            (f"{VAL}'categories': the list lacks 'Paper'", "or objects pass for background"),
+        ),
+        Case(
+            "a class that only the validation file has",
+            edited("val.json", lambda c: c["categories"].append({"id": 9, "name": "Metal"})),
+            ("data.classes: no file of data.train has a category of 'Metal'", "or nothing is trained on it"),
+            {"data.classes": ["Glass", "Metal", "Paper"], "data.background": "ignore"},
         ),
     ],
     "An annotation": [

@@ -48,8 +48,11 @@ SECTIONS: dict[str, list[Case]] = {
             "no finite number", "optimizer.lr", float("inf"), "optimizer.lr: found inf; input should be a finite number"
         ),
         params("one number for a size", "data.image_size", [128], "data.image_size: found [128]; expected two numbers"),
-        params("an empty name of a file", "data.train", "", "data.train: found ''; string should have at least 1 char"),
-        params("no training file", "data.train", None, "data.train: found None; input should be a valid string"),
+        params(
+            "an empty name of a file", "data.train", "", "data.train.0: found ''; string should have at least 1 cha"
+        ),
+        params("no training file", "data.train", None, "data.train: None is no file; expected the name of one, or a"),
+        params("an empty list of files", "data.test", [], "data.test: [] is no file; expected the name of one, or a"),
         params("no validation, no folds", "data.val", None, "data.val, split.folds: both are empty"),
         params("a pattern that is none", "split.group_by", "(a", "split.group_by: '(a' is not a regular expression"),
         params(
@@ -85,6 +88,9 @@ SECTIONS: dict[str, list[Case]] = {
             "data.val: 'train.json' is the file of data.train, too; expected lists that share no image",
         ),
         params(
+            "one file twice in a list", "data.train", ["train.json"] * 2, "'train.json' is named twice in data.train"
+        ),
+        params(
             "a misspelt class",
             "data.classes",
             ["Glas", "Paper"],
@@ -99,6 +105,58 @@ SECTIONS: dict[str, list[Case]] = {
         ),
         params(
             "a class twice", "data.classes", ["Glass", "Paper", "Paper"], "data.classes names ['Paper'] more than once"
+        ),
+        params(
+            "a category merged and left out in other words",
+            "data.classes",
+            [{"Bottle": ["Glass", "Jar"]}],
+            "data.classes leaves out ['Paper']; names 'Jar', which is no category.",
+            "Expected each category of the annotation files exactly once in data.classes, data.drop or data.ignore: ",
+        ),
+        params(
+            "one name for two classes",
+            "data.classes",
+            ["Paper", {"Paper": ["Glass"]}],
+            "data.classes calls more than one class ['Paper']; expected each class name once",
+        ),
+        params(
+            "a class called as the background is",
+            "data.classes",
+            ["Paper", {"Background": ["Glass"]}],
+            "data.classes calls a class 'Background', and data.background: class adds one of that name",
+            "or name its categories in data.drop: they become background",
+        ),
+        params(
+            "a class without categories",
+            "data.classes",
+            ["Paper", {"Bottle": []}],
+            "data.classes.1: the class 'Bottle' has [] for its categories; expected the names of some",
+        ),
+        params(
+            "two classes in one entry",
+            "data.classes",
+            [{"Bottle": ["Glass"], "Card": ["Paper"]}],
+            "data.classes.0: found {'Bottle': ['Glass'], 'Card': ['Paper']}; expected one new name an",
+        ),
+        params("a number for a class", "data.classes", ["Glass", 7], "data.classes.1: 7 is no text; put it in quotes"),
+        params("no name to drop", "data.drop", [" "], "data.drop.0: ' ' is blank"),
+        params(
+            "a misspelt category to drop",
+            "data.drop",
+            ["Papper"],
+            "data.drop names 'Papper', which is no category (did you mean 'Paper'?)",
+        ),
+        Case(
+            "a category that has a class, dropped and ignored too",
+            None,
+            ("data.drop names 'Glass', as does data.classes. data.ignore names 'Glass', as does data.drop.",),
+            {"data.classes": ["Glass", "Paper"], "data.drop": ["Glass"], "data.ignore": ["Glass"]},
+        ),
+        params(
+            "every category left out",
+            "data.ignore",
+            ["Glass", "Paper"],
+            "name every category there is, ['Glass', 'Paper']",
         ),
     ],
     "An annotation file as a whole": [
@@ -159,6 +217,12 @@ SECTIONS: dict[str, list[Case]] = {
         ),
     ],
     "Lists and scenes": [
+        Case(
+            "an image in two files of a list",
+            several(labelled("pool.json"), image("pool.json", file_name="a.png")),
+            ("pool.json: image 10: found 'a.png'; expected an image that data/raw/mine/train.json does not list",),
+            {"data.train": ["train.json", "pool.json"], "data.unlabeled": None},
+        ),
         Case("an image in two lists", image("val.json", file_name="b.png"), (f"{VAL}image 10: found 'b.png'", LEAK)),
         Case("the same in other words", image("pool.json", file_name="./b.png"), ("pool.json: image 10: found", LEAK)),
         Case(

@@ -22,6 +22,8 @@ SOUND = {
     "data.root": ROOT,
     "data.unlabeled": ["pool.json"],
     "data.classes": None,
+    "data.drop": [],
+    "data.ignore": [],
     "data.judge": None,
     "data.background": "class",
     "data.on_problem": "stop",

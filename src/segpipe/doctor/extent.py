@@ -42,7 +42,7 @@ def read_extent(params: Params, prepared: Path = PREPARED) -> Extent | None:
     """
     if prepared_fits(params, prepared):
         return _from_prepared(prepared)
-    if (Path(params.data.root) / params.data.train).is_file():
+    if all(file.is_file() for file in _train_files(params.data)):
         try:
             return _from_coco(params)
         except (ValueError, KeyError, TypeError):
@@ -59,20 +59,21 @@ def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tup
     if prepared_fits(params, prepared):
         return len(Prepared(prepared, fold=fold).folds[fold].train), str(prepared)
     data, split = params.data, params.split
-    file = Path(data.root) / data.train
-    if file.is_file():
+    files = _train_files(data)
+    said = ", ".join(str(file) for file in files)
+    if all(file.is_file() for file in files):
         try:
-            names = [image["file_name"] for image in _images(file)]
+            names = [image["file_name"] for file in files for image in _images(file)]
             if split.folds is None:
-                return len(names), str(file)
+                return len(names), said
             held_out = seeded_folds([*range(len(names))], group_names(names, split.group_by), split.folds, split.seed)
-            return len(names) - len(held_out[fold]), str(file)
+            return len(names) - len(held_out[fold]), said
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: its images cannot be counted; `dvc repro prepare` says what is wrong") from error
+            raise ValueError(f"{said}: images cannot be counted; `dvc repro prepare` says what is wrong") from error
     if data.root == SAMPLE_ROOT and split.folds is None:
         return params.sample.train, "section sample of params.yaml"
     raise ValueError(
-        f"{file}: not found, and no prepared data fit params.yaml; see data.root, then `dvc repro prepare`"
+        f"{said}: not found, and no prepared data fit params.yaml; see data.root, then `dvc repro prepare`"
     )
 
 
@@ -124,11 +125,13 @@ def _from_prepared(path: Path) -> Extent:
 def _from_coco(params: Params) -> Extent:
     """Counts only; `prepare` is what checks these files."""
     data, root = params.data, Path(params.data.root)
-    files = {name: _images(root / path) for name, path in _named_files(data) if path}
-    categories = json.loads((root / data.train).read_text(encoding="utf-8")).get("categories", [])
-    test = {image["file_name"] for image in files.get("test", [])}
-    pool = {image["file_name"] for name, images in files.items() if name.startswith("pool") for image in images}
-    labeled = [image for name in ("train", "val", "judge") for image in files.get(name, [])]
+    files = {
+        name: [image for path in getattr(data, name) or () for image in _images(root / path)]
+        for name in ("train", "val", "judge", "test", "unlabeled")
+    }
+    listed = [json.loads(file.read_text(encoding="utf-8")).get("categories", []) for file in _train_files(data)]
+    test, pool = ({image["file_name"] for image in files[name]} for name in ("test", "unlabeled"))
+    labeled = [image for name in ("train", "val", "judge") for image in files[name]]
     held_out = len(files["val"]) if data.val else len(files["train"]) // (params.split.folds or 1)
     judge = len(files["judge"]) if data.judge else round(held_out * params.split.judge_fraction)
     return Extent(
@@ -138,7 +141,7 @@ def _from_coco(params: Params) -> Extent:
         unlabeled=len(pool - test),
         judge=judge,
         native_size=_mean_size([(image["height"], image["width"]) for image in labeled]),
-        num_classes=len(categories) + (data.background == "class"),
+        num_classes=_num_classes(data, {category["name"] for categories in listed for category in categories}),
     )
 
 
@@ -152,13 +155,18 @@ def _from_sample(params: Params) -> Extent:
         unlabeled=sample.unlabeled,
         judge=round(held_out * params.split.judge_fraction),
         native_size=(sample.size, sample.size),
-        num_classes=len(KINDS) + (data.background == "class"),
+        num_classes=_num_classes(data, {kind.name for kind in KINDS}),
     )
 
 
-def _named_files(data: DataParams) -> list[tuple[str, str | None]]:
-    named = [("train", data.train), ("val", data.val), ("judge", data.judge), ("test", data.test)]
-    return named + [(f"pool {number}", path) for number, path in enumerate(data.unlabeled or ())]
+def _train_files(data: DataParams) -> list[Path]:
+    return [Path(data.root) / name for name in data.train]
+
+
+def _num_classes(data: DataParams, categories: set[str]) -> int:
+    """As many as data.classes lists, or as `categories` are that data.drop and data.ignore do not name."""
+    classes = categories - {*data.drop, *data.ignore} if data.classes is None else data.classes
+    return len(classes) + (data.background == "class")
 
 
 def _images(file: Path) -> list[dict]:

@@ -11,7 +11,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
     ALL,
+    Classes,
     FileName,
+    FileNames,
     FoldName,
     Fraction,
     Names,
@@ -40,12 +42,14 @@ class DataParams(Section):
     """Which files, and how their annotations become pixels."""
 
     root: FileName
-    train: FileName
-    val: FileName | None
-    judge: FileName | None
+    train: FileNames
+    val: FileNames | None
+    judge: FileNames | None
     unlabeled: Annotated[tuple[FileName, ...] | None, BeforeValidator(one_or_more)]
-    test: FileName | None
-    classes: Names | None
+    test: FileNames | None
+    classes: Classes | None
+    drop: Names
+    ignore: Names
     background: Literal["class", "ignore"]
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     image_size: Size | None

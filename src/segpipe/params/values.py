@@ -1,5 +1,6 @@
 """What the keys of params.yaml may hold, and the form that every section shares."""
 
+import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -24,8 +25,54 @@ def one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else as_tuple(value)
 
 
+def some_files(value: object) -> object:
+    """The names of one file or several as a tuple; one message for what is neither, where pydantic would give two."""
+    names = one_or_more(value)
+    if not isinstance(names, tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("is no file; expected the name of one, or a list of names")
+    return names
+
+
+def class_entry(entry: object) -> object:
+    """An entry of `data.classes`: a name, or one new name and the categories that it stands for, as a tuple.
+
+    A category may stand alone for a list of one. Raises ValueError for another form.
+    """
+    if not isinstance(entry, dict):
+        return category_name(entry)
+    if len(entry) != 1:
+        raise ValueError(f"found {entry!r}; expected one new name an entry, each behind a dash of its own")
+    ((name, listed),) = entry.items()
+    categories = one_or_more(listed)
+    if not isinstance(categories, tuple) or not categories:
+        raise ValueError(f"the class {name!r} has {listed!r} for its categories; expected the names of some")
+    if faults := [f"{part!r} {fault}" for part in (name, *categories) if (fault := _name_fault(part))]:
+        raise ValueError(", ".join(faults))
+    return {name: categories}
+
+
+def category_name(name: object) -> object:
+    """A name as text that can be shown to people."""
+    if fault := _name_fault(name):
+        raise ValueError(fault)
+    return name
+
+
+def _name_fault(name: object) -> str | None:
+    if not isinstance(name, str):
+        return "is no text; put it in quotes"
+    if not name.strip():
+        return "is blank"
+    return "holds a character that cannot be shown" if UNPRINTABLE.search(name) else None
+
+
+UNPRINTABLE = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves that UTF-8 cannot write
+
+FileNames = Annotated[tuple[FileName, ...], BeforeValidator(some_files)]
+ClassEntry = Annotated[str | dict[str, tuple[str, ...]], BeforeValidator(class_entry)]
+Classes = Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(as_tuple)]  # height, width in pixels
-Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+Names = Annotated[tuple[Annotated[str, BeforeValidator(category_name)], ...], BeforeValidator(one_or_more)]
 Transforms = Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(as_tuple)]
 
 

@@ -34,7 +34,7 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
     if not any(file.annotations_by_image.values()):
         expected = "a file that says where objects are: against an empty one a map of nothing but background is perfect"
         raise ValueError(f"{truth}: 'annotations': no image has an annotation; expected {expected}")
-    classes = build_class_table(file.categories, background=params.data.background, order=params.data.classes)
+    classes = _class_table(params, file)
     groups = group_names([image.file_name for image in file.images], params.split.group_by)
     problems, matrices = list(_other_classes(folder, classes)), []
     for file_name, target in _targets(params, file, classes):
@@ -52,12 +52,36 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
     return fill_sheet(Judged(str(folder), {size: np.stack(matrices)}, groups, scored_size, classes.names), notes=[note])
 
 
+def _class_table(params: Params, file: CocoFile) -> ClassTable:
+    """The classes of section `data`; ValueError where the file has categories that it does not account for.
+
+    The file may lack categories, as other files of the set have them, but where un-annotated pixels are background it
+    must have one of each class, or objects would pass for background.
+    """
+    data = params.data
+    classes = build_class_table(
+        file.categories,
+        background=data.background,
+        classes=data.classes,
+        drop=data.drop,
+        ignore=data.ignore,
+        part=True,
+    )
+    lacking = [classes.names[index] for index in classes.lacking(file.categories)]
+    if lacking and data.background == "class":
+        raise ValueError(
+            f"{file.path}: 'categories': the list has none of the classes {lacking}; expected a category of each, also "
+            "of those that no image shows, or objects pass for background"
+        )
+    return classes
+
+
 def _targets(params: Params, file: CocoFile, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
     """(file name, (height, width) uint8 label map at the scored size) of every image, one at a time."""
-    fill = 0 if params.data.background == "class" else IGNORE_INDEX
+    fill, class_index = 0 if params.data.background == "class" else IGNORE_INDEX, classes.class_index(file.categories)
     for image in file.images:
         annotations, size = file.annotations_by_image[image.id], (image.height, image.width)
-        target = rasterize(annotations, classes.class_index, *size, overlap=params.data.overlap, fill=fill)
+        target = rasterize(annotations, class_index, *size, overlap=params.data.overlap, fill=fill)
         yield image.file_name, resize_labels(target, params.submission.size)
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.image_census import ImageCensus, image_census
 from segpipe.data.prepare.pack import SoundImage
@@ -20,13 +18,14 @@ from segpipe.data.source.lists import (
     Files,
     Source,
     check_lists,
+    classes_of,
     leave_out_incomplete,
     list_sources,
     read_lists,
 )
 from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.rasterize import rasterize
-from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
+from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
 
 
@@ -120,15 +119,24 @@ def look(source: Source, classes: ClassTable | None, data: DataParams) -> Looked
         content_hash = open_image(Path(data.root), record).content_hash
     except ImageFault as fault:
         return fault
-    class_index = classes.class_index if classes else {}
-    target: np.ndarray | None = None
-    if classes and source.name in LABELED_SOURCES:
-        # lists that disagree on categories are an error of their own
-        known = [annotation for annotation in source.annotations if annotation.category_id in class_index]
+    if classes is None:
+        return LookedAt(content_hash, image_census(source, None, {}, data.image_size))
+    source = _of_known_categories(source, classes)
+    class_index, target = classes.class_index(source.categories), None
+    if source.name in LABELED_SOURCES:
         fill = 0 if data.background == "class" else IGNORE_INDEX
         size = (record.height, record.width)
-        target = rasterize(known, class_index, *size, overlap=data.overlap, fill=fill)
+        target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
     return LookedAt(content_hash, image_census(source, target, class_index, data.image_size))
+
+
+def _of_known_categories(source: Source, classes: ClassTable) -> Source:
+    """Without categories that belong to no class: that they are listed is an error of its own."""
+    names = {name for listed in (*classes.categories, classes.ignored, classes.dropped) for name in listed}
+    categories = tuple(category for category in source.categories if category.name in names)
+    ids = {category.id for category in categories}
+    annotations = tuple(annotation for annotation in source.annotations if annotation.category_id in ids)
+    return replace(source, categories=categories, annotations=annotations)
 
 
 def data_check(census: Census, sets: Mapping[str, list[int]], findings: Findings) -> dict:
@@ -150,7 +158,7 @@ def _classes(files: Files, data: DataParams) -> ClassTable | None:
     if not files["train"]:
         return None
     try:
-        return build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
+        return classes_of(files, data)
     except ValueError:
         return None
 

@@ -4,7 +4,7 @@ A pure function of the image's label map and of what its list says, so that work
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -135,7 +135,7 @@ def _size_warnings(source: Source, image_size: tuple[int, int] | None) -> list[s
 
 
 def _bare(source: Source) -> Source:
-    return Source(source.name, source.file, source.record, ())  # annotations are large, and already known
+    return replace(source, annotations=(), categories=())  # large, and already known
 
 
 def _image_place(source: Source) -> str:

@@ -16,6 +16,7 @@ from segpipe.data.resize import resize_image, resize_labels
 from segpipe.data.source.images import ImageFault, ImageFile, open_image
 from segpipe.data.source.lists import LABELED_SOURCES, Source
 from segpipe.data.source.rasterize import rasterize
+from segpipe.labels import ClassTable
 from segpipe.params import DataParams
 
 RAW_BYTES = 20_000 * 512 * 512 * 3  # 16 GB of pixels: more would fill disks and the system's cache of files
@@ -28,7 +29,7 @@ class Packing:
     root: Path
     image_size: tuple[int, int] | None
     codec: Codec
-    class_index: dict[int, int]
+    classes: ClassTable
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     fill: int
 
@@ -68,14 +69,15 @@ def pack_image(source: Source, how: Packing) -> PackedImage | ImageFault:
         content_hash=file.content_hash,
         image=_pack_pixels(file, how),
         labels=None if native is None else _pack_target(native, how),
-        census=image_census(source, native, how.class_index, how.image_size),
+        census=image_census(source, native, how.classes.class_index(source.categories), how.image_size),
     )
 
 
 def _rasterized(source: Source, how: Packing) -> np.ndarray:
     """(height, width) uint8 label map of a labelled image at its own size."""
+    class_index = how.classes.class_index(source.categories)
     size = (source.record.height, source.record.width)
-    return rasterize(source.annotations, how.class_index, *size, overlap=how.overlap, fill=how.fill)
+    return rasterize(source.annotations, class_index, *size, overlap=how.overlap, fill=how.fill)
 
 
 def look_at_image(source: Source, root: Path) -> SoundImage | ImageFault:

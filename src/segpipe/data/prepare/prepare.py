@@ -17,6 +17,7 @@ from segpipe.data.prepare.sound import sound_images
 from segpipe.data.prepare.summary import closing_lines
 from segpipe.data.prepare.warn import warn_of_classes, warn_of_image
 from segpipe.data.prepared import ImageEntry
+from segpipe.data.source.entries import normal_name
 from segpipe.data.source.images import ImageFault
 from segpipe.data.source.lists import (
     LABELED_SOURCES,
@@ -24,6 +25,7 @@ from segpipe.data.source.lists import (
     Files,
     Source,
     check_lists,
+    classes_of,
     leave_out_incomplete,
     list_sources,
     read_lists,
@@ -31,7 +33,7 @@ from segpipe.data.source.lists import (
 from segpipe.data.source.problems import Findings
 from segpipe.data.split import Fold, draw_folds, group_names
 from segpipe.data.store import PackedWriter
-from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
+from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
 from segpipe.progress import say
 from segpipe.stage import write_json
@@ -65,7 +67,7 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
             pass
         raise findings.error(data.root, data.on_problem)
     files = leave_out_incomplete(files, findings)
-    classes = build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
+    classes = classes_of(files, data)
     with ExitStack() as stack:  # an error within it removes what was packed
         packed = _pack(list_sources(files), classes, data, findings, out, stack, processes)
         entries, folds = _grouped(packed, data, split, findings)
@@ -92,7 +94,7 @@ def _pack(
     """Rasterise, resize and write every image that opens, with its target if it is labelled."""
     fill = 0 if data.background == "class" else IGNORE_INDEX
     codec = image_codec(data, [(source.record.height, source.record.width) for source in sources])
-    packing = Packing(Path(data.root), data.image_size, codec, classes.class_index, data.overlap, fill)
+    packing = Packing(Path(data.root), data.image_size, codec, classes, data.overlap, fill)
     work: Callable[[Source], PackedImage | ImageFault] = partial(pack_image, how=packing)
     images = stack.enter_context(PackedWriter(out / "images", codec))
     targets = stack.enter_context(PackedWriter(out / "targets", "runs"))
@@ -134,13 +136,14 @@ def _grouped(
 
 
 def _sets(kept: list[Source], files: Files, data: DataParams) -> dict[str, list[int]]:
-    index = {source.record.file_name: i for i, source in enumerate(kept)}
+    index = {normal_name(source.record.file_name): i for i, source in enumerate(kept)}
 
     def listed(name: str) -> list[int]:
-        names = (image.file_name for file in files[name] for image in file.images)
+        # once, where several files list an unlabelled image
+        names = dict.fromkeys(normal_name(image.file_name) for file in files[name] for image in file.images)
         return [index[file_name] for file_name in names if file_name in index]
 
     sets = {"labeled": listed("train") + listed("val"), "judge": listed("judge"), "test": listed("test")}
     # only a pool that params.yaml leaves empty means the test images; one that lists none, or broken ones, is empty
-    sets["unlabeled"] = sets["test"] if data.unlabeled is None else list(dict.fromkeys(listed("unlabeled")))
+    sets["unlabeled"] = sets["test"] if data.unlabeled is None else listed("unlabeled")
     return sets

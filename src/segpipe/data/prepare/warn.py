@@ -32,8 +32,8 @@ def warn_of_image(warnings: Warnings, image: ImageCensus) -> None:
 
 def warn_of_classes(warnings: Warnings, census: Census, split: SplitParams) -> None:
     """Classes that a list of labelled images never shows, or that are too rare for the folds."""
-    for index, category_id in enumerate(census.classes.category_ids):
-        if category_id is None:
+    for index, categories in enumerate(census.classes.categories):
+        if not categories:
             continue  # the background; whether there is any says nothing
         name = census.classes.names[index]
         empty = [

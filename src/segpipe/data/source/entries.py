@@ -11,11 +11,11 @@ from typing import Any, TypeGuard
 
 from segpipe.data.source.problems import short
 from segpipe.data.source.rasterize import check_segmentation, expected_segmentation
+from segpipe.params.values import UNPRINTABLE
 
 MAX_SIDE = 16_384  # pixels; a larger height or width is taken for a mistake in the file
 
 Complaints = Iterator[tuple[str, str]]
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves that UTF-8 cannot write
 _CACHED = re.compile(r"files/md5/[0-9a-f]{2}/[0-9a-f]{30}")  # how DVC's cache names a file
 
 
@@ -43,7 +43,7 @@ def category_complaints(entry: dict[str, Any], names: Counter[str]) -> Complaint
     """A name, and one that occurs once in `names`."""
     if not has_text(entry, "name"):
         yield found(entry, "name"), "the name of the category"
-    elif _UNPRINTABLE.search(entry["name"]):
+    elif UNPRINTABLE.search(entry["name"]):
         yield f"{found(entry, 'name')}, which holds a character that cannot be shown", "a name to show to people"
     elif names[entry["name"]] > 1:
         yield f"{names[entry['name']]} categories have the name {short(entry['name'])}", "names that occur once"

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segpipe.data.source.categories import category_problems, class_table
 from segpipe.data.source.coco import read_coco
 from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_name
 from segpipe.data.source.problems import Findings, Problem, short
-from segpipe.data.source.records import Annotation, CocoFile, ImageRecord
+from segpipe.data.source.records import Annotation, Category, CocoFile, ImageRecord
 from segpipe.data.split import draw_folds, group_names
-from segpipe.labels import build_class_table
+from segpipe.labels import ClassTable
 from segpipe.params import DataParams, SplitParams
 
 LABELED_SOURCES = ("train", "val", "judge")
@@ -22,12 +23,16 @@ Files = dict[str, list[CocoFile]]  # by source: train, val, judge, test, unlabel
 
 @dataclass(frozen=True)
 class Source:
-    """An image to prepare: which list and file named it, its record, its annotations (none for unlabelled lists)."""
+    """An image to prepare: which list and file named it, its record, its annotations (none for unlabelled lists).
+
+    `categories` are those of its file, which alone say what the category ids of the annotations mean.
+    """
 
     name: str
     file: Path
     record: ImageRecord
     annotations: tuple[Annotation, ...]
+    categories: tuple[Category, ...] = ()
 
 
 def read_lists(data: DataParams) -> tuple[Files, Findings]:
@@ -69,12 +74,16 @@ def check_lists(files: Files, findings: Findings, data: DataParams, split: Split
     """
     findings.blocking += _overlap_problems(files)
     if data.background == "ignore":
-        findings.blocking += _unlabeled_problems(files)
+        findings.blocking += _unlabeled_problems(files, data)
     trusted = data.on_problem == "skip" or all(file.categories_sound for file in _labeled(files))
     if trusted and files["train"]:
-        findings.blocking += _category_problems(files)
-        findings.blocking += _class_problem(files, data)
+        findings.blocking += category_problems(files["train"], _held_out(files), data)
     findings.blocking += _fold_problem(files, data, split)
+
+
+def classes_of(files: Files, data: DataParams) -> ClassTable:
+    """The class table of sound files; ValueError where `check_lists` finds a problem with their categories."""
+    return class_table(files["train"], _held_out(files), data)
 
 
 def leave_out_incomplete(files: Files, findings: Findings) -> Files:
@@ -98,22 +107,26 @@ def leave_out_incomplete(files: Files, findings: Findings) -> Files:
 
 def list_sources(files: Files) -> list[Source]:
     """Every image once, in the order of the image table; where lists share one, the first names it."""
-    sources: dict[str, Source] = {}
+    sources: dict[object, Source] = {}
     for name, coco_files in files.items():
         for file in coco_files:
             for record in file.images:
                 annotations = file.annotations_by_image.get(record.id, ())
-                sources.setdefault(record.file_name, Source(name, file.path, record, annotations))
+                source = Source(name, file.path, record, annotations, file.categories)
+                sources.setdefault(normal_name(record.file_name), source)
     return list(sources.values())
 
 
-def _names(data: DataParams, source: str) -> list[str]:
-    named = getattr(data, source)
-    return [] if named is None else [named] if isinstance(named, str) else list(named)
+def _names(data: DataParams, source: str) -> tuple[str, ...]:
+    return getattr(data, source) or ()
 
 
 def _labeled(files: Files) -> list[CocoFile]:
     return [file for source in LABELED_SOURCES for file in files[source]]
+
+
+def _held_out(files: Files) -> list[CocoFile]:
+    return [*files["val"], *files["judge"]]
 
 
 def _root_problem(root: Path) -> Problem | None:
@@ -149,58 +162,44 @@ def _path_fault(root: Path, name: str) -> tuple[str, str] | None:
 
 
 def _taken(named: dict[Path, str], path: Path, source: str) -> tuple[str, str] | None:
-    """A fault where a labelled list and another are one file; `named` remembers whose file each is."""
-    first = named.setdefault(path.resolve(), source)
-    if first == source or first not in LABELED_SOURCES:
+    """A fault where a labelled file is named twice; `named` remembers whose file each is."""
+    resolved = path.resolve()
+    first = named.get(resolved)
+    named.setdefault(resolved, source)
+    if first not in LABELED_SOURCES:
         return None
+    if first == source:
+        return f"is named twice in data.{source}", "each file once"
     return f"is the file of data.{first}, too", "lists that share no image: scores would come from training images"
 
 
 def _overlap_problems(files: Files) -> Iterator[Problem]:
-    """A labelled image may stand in one list only; the pool and the test set may share images."""
-    seen: dict[object, str] = {}
+    """A labelled image may stand in one file only; files of the pool and of the test set may share images."""
+    seen: dict[object, tuple[str, CocoFile]] = {}
     for source, coco_files in files.items():
         for file in coco_files:
             for image in file.images:
-                first = seen.setdefault(normal_name(image.file_name), source)
-                if first != source and first in LABELED_SOURCES:
+                first, first_file = seen.setdefault(normal_name(image.file_name), (source, file))
+                if first_file is file or first not in LABELED_SOURCES:
+                    continue
+                if first == source:
+                    expected = f"an image that {first_file.path} does not list already: it would be learned from twice"
+                else:
                     expected = (
                         f"an image that data.{first} does not list already: scores would come from training images"
                     )
-                    yield Problem(str(file.path), f"image {image.id}", f"found {short(image.file_name)}", expected)
+                yield Problem(str(file.path), f"image {image.id}", f"found {short(image.file_name)}", expected)
 
 
-def _unlabeled_problems(files: Files) -> Iterator[Problem]:
-    """Where background does not count, a file without annotations has no pixel to learn or score."""
+def _unlabeled_problems(files: Files, data: DataParams) -> Iterator[Problem]:
+    """Where background does not count, a file without annotations of a class has no pixel to learn or score."""
     for file in _labeled(files):
-        if file.images and not file.incomplete and not any(file.annotations_by_image.values()):
+        left_out = {category.id for category in file.categories if category.name in {*data.drop, *data.ignore}}
+        annotated = {annotation.category_id for listed in file.annotations_by_image.values() for annotation in listed}
+        if file.images and not file.incomplete and annotated <= left_out:
+            found = "no image has an annotation" + (" that is not dropped or ignored" if annotated else "")
             expected = "at least one of a listed image: with data.background: ignore no pixel of the file would count"
-            yield Problem(str(file.path), "'annotations'", "no image has an annotation", expected)
-
-
-def _category_problems(files: Files) -> Iterator[Problem]:
-    """Validation and judge files must list the training file's categories, or indices would mean other things."""
-    expected = {category.id: category.name for category in files["train"][0].categories}
-    for file in (*files["val"], *files["judge"]):
-        listed = {category.id: category.name for category in file.categories}
-        missing = [f"lacks {id_} {short(name)}" for id_, name in expected.items() if id_ not in listed]
-        added = [f"adds {id_} {short(name)}" for id_, name in listed.items() if id_ not in expected]
-        renamed = [
-            f"calls {id_} {short(listed[id_])}, not {short(name)}"
-            for id_, name in expected.items()
-            if listed.get(id_, name) != name
-        ]
-        if differences := [*missing, *added, *renamed]:
-            wanted = f"the ids and names of {files['train'][0].path}"
-            yield Problem(str(file.path), "'categories'", "the list " + ", ".join(differences), wanted)
-
-
-def _class_problem(files: Files, data: DataParams) -> list[str]:
-    try:
-        build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
-    except ValueError as error:
-        return [f"{error} The categories are those of {files['train'][0].path}."]
-    return []
+            yield Problem(str(file.path), "'annotations'", found, expected)
 
 
 def _fold_problem(files: Files, data: DataParams, split: SplitParams) -> list[str]:
@@ -212,7 +211,10 @@ def _fold_problem(files: Files, data: DataParams, split: SplitParams) -> list[st
     every_name = list(dict.fromkeys(name for listed in names.values() for name in listed))
     position = {name: index for index, name in enumerate(every_name)}
     # an unreadable or empty list was told before
-    whole = all(files[source] and files[source][0].file_names for source in LABELED_SOURCES if _names(data, source))
+    whole = all(
+        len(files[source]) == len(_names(data, source)) and all(file.file_names for file in files[source])
+        for source in LABELED_SOURCES
+    )
     try:
         groups = group_names(every_name, split.group_by)
         if whole:

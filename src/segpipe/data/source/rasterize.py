@@ -6,7 +6,7 @@ also paints the border of a polygon and so makes small objects a good deal large
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from segpipe.data.source.problems import short
 from segpipe.data.source.records import Annotation
+from segpipe.labels import IGNORE_INDEX
 
 MAX_RUN_CHARACTERS = 6  # of 5 bits each: enough for runs of 2**29 pixels; with more, pycocotools overflows 32 bits
 MAX_OUTLINE = 1000  # longest outline of a polygon, in units of height + width; pycocotools takes 52 bytes for a pixel
@@ -21,7 +22,7 @@ MAX_OUTLINE = 1000  # longest outline of a polygon, in units of height + width; 
 
 def rasterize(
     annotations: Sequence[Annotation],
-    class_index: dict[int, int],
+    class_index: Mapping[int, int | None],
     height: int,
     width: int,
     *,
@@ -30,17 +31,20 @@ def rasterize(
 ) -> np.ndarray:
     """Return the label map of one image, (height, width) uint8: class indices, and `fill` where no annotation lies.
 
-    `class_index` leads from category ids to class indices. Where annotations overlap, `overlap` decides:
-    "largest_class" keeps the larger class index (the litter contest's rule), "smaller_on_top" the annotation with
-    fewer pixels and among equals the later one, "file_order" the later one. Crowd annotations are painted by the same
-    rule, but beneath all others: they outline a region, not an object.
+    `class_index` leads from category ids to class indices, or to IGNORE_INDEX for what shall not count, or to None for
+    what is left out as if it were not annotated. Where annotations overlap, `overlap` decides: "largest_class" keeps
+    the larger class index (the litter contest's rule), "smaller_on_top" the annotation with fewer pixels and among
+    equals the later one, "file_order" the later one. An ignored annotation hides and is hidden by these rules, too, but
+    to "largest_class" it is smaller than any class: a pixel that has a class keeps it. Crowd annotations are painted by
+    the same rule, but beneath all others: they outline a region, not an object.
 
     The annotations must have passed `check_segmentation` for this image. One object's mask is in memory at a time.
     """
-    encoded = [encode_segmentation(annotation.segmentation, height, width) for annotation in annotations]
-    classes = [class_index[annotation.category_id] for annotation in annotations]
+    kept = [(each, class_) for each in annotations if (class_ := class_index[each.category_id]) is not None]
+    classes, crowds = [class_ for _, class_ in kept], [annotation.iscrowd for annotation, _ in kept]
+    encoded = [encode_segmentation(annotation.segmentation, height, width) for annotation, _ in kept]
     if overlap == "largest_class":
-        ranks = classes
+        ranks = [-1 if class_ == IGNORE_INDEX else class_ for class_ in classes]
     elif overlap == "smaller_on_top":
         ranks = [-int(coco_mask.area(rle)) for rle in encoded]
     elif overlap == "file_order":
@@ -49,7 +53,7 @@ def rasterize(
         expected = "expected 'largest_class', 'smaller_on_top' or 'file_order'"
         raise ValueError(f"data.overlap is {overlap!r}; {expected}. Change it in params.yaml.")
     # sorted() keeps the file's order among equals; the last one painted is seen
-    order = sorted(range(len(encoded)), key=lambda index: (not annotations[index].iscrowd, ranks[index]))
+    order = sorted(range(len(encoded)), key=lambda index: (not crowds[index], ranks[index]))
     labels = np.full((height, width), fill, np.uint8, order="F")  # as pycocotools lays out its masks
     for index in order:
         np.copyto(labels, np.uint8(classes[index]), where=coco_mask.decode(encoded[index]).view(bool))
