@@ -7,7 +7,14 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from segpipe.data.lineage import Lineage
+from segpipe.data.prepare.census import Census
+from segpipe.data.prepare.check import data_check
+from segpipe.data.prepare.image_census import image_census
+from segpipe.data.prepare.warn import warn_of_image
 from segpipe.data.prepared import ImageEntry, Prepared
+from segpipe.data.source.lists import Source
+from segpipe.data.source.problems import Findings, Problem
+from segpipe.data.source.records import Annotation, ImageRecord
 from segpipe.data.store import PackedWriter
 from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
 from segpipe.inference.probs import PredictionWriter
@@ -77,11 +84,24 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
     )
     write_json(folder / "classes.json", CLASSES.to_json())
     write_json(folder / "folds.json", {"folds": folds})
-    shares = dict.fromkeys(NAMES, 0.25)
-    counts = {name: len(indices) for name, indices in sets.items()}
-    left_out = [f"{HOSTILE}: image 3: found nothing"]
-    check = {"images": counts, "class_pixel_shares": shares, "ignored_pixel_share": 0.1, "left_out": left_out}
-    write_json(folder / "data_check.json", check)
+    write_json(folder / "data_check.json", write_check(folder, sets))
+
+
+def write_check(folder: Path, sets: dict[str, list[int]]) -> dict:
+    """As prepare finds it, of images with one box of each of two classes, and with a hostile problem left out."""
+    prepared, census, findings = Prepared(folder, judge=True), Census(CLASSES), Findings()
+    for index, entry in enumerate(prepared.entries):
+        name = "train" if index < 20 else "test" if index < 23 else "unlabeled"
+        boxes = [[x, x, x + 9, x, x + 9, x + 12, x, x + 12] for x in (1, 30)]  # the second beyond the image
+        annotations = [Annotation(9 * index + i, index, 1 + i, [box]) for i, box in enumerate(boxes)]
+        record = ImageRecord(entry.image_id, entry.file_name, entry.height, entry.width)
+        source = Source(name, Path(f"{HOSTILE}.json"), record, tuple(annotations))
+        target = prepared.native_target(index) if name == "train" else None
+        image = image_census(source, target, {1: 1, 2: 2, 3: 3}, prepared.image_size)
+        census.add(image)
+        warn_of_image(findings.warnings, image)
+    findings.broken.append(Problem(HOSTILE, "image 3", "nothing", "something"))
+    return data_check(census, sets, findings)
 
 
 def write_model(folder: Path, key: tuple[str, str, int], rng: np.random.Generator) -> None:

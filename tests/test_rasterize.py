@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -181,7 +181,9 @@ def segmentations(draw, height: int, width: int):
         number = st.integers if draw(st.booleans()) else st.floats
         point = st.tuples(number(-width, 2 * width), number(-height, 2 * height))
         polygons = draw(st.lists(st.lists(point, min_size=3, max_size=7), min_size=1, max_size=3))
-        return [[coordinate for point in polygon for coordinate in point] for polygon in polygons]
+        polygons = [[coordinate for point in polygon for coordinate in point] for polygon in polygons]
+        assume(check_segmentation(polygons, height, width) is None)  # points on one line: a test of their own
+        return polygons
     mask = np.array(draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width)), np.uint8)
     if kind == "uncompressed":
         return {"size": [height, width], "counts": runs_of(mask)}
@@ -271,7 +273,7 @@ FINE_POLYGON = [1, 1, 3, 1, 3, 3]
         [FINE_POLYGON],
         [FINE_POLYGON, [0.5, 0.5, 1.5, 0.5, 1.5, 2.5, 0.5, 2.5]],
         [[-6, -4, 18, -4, 18, 12]],  # the limits of a 4 x 6 image: one size before it, two beyond
-        [[2, 2, 2, 2, 2, 2]],  # a point covers nothing, and breaks nothing
+        [[2.6, 2.6, 2.7, 2.6, 2.7, 2.7]],  # covers no pixel's centre: a warning, no error
         {"size": [4, 6], "counts": [24]},
         {"size": [4, 6], "counts": [0, 24]},
         {"size": [4, 6], "counts": [5, 0, 0, 3, 16]},
@@ -281,6 +283,14 @@ FINE_POLYGON = [1, 1, 3, 1, 3, 3]
 def test_sound_segmentations_pass_and_can_be_painted(segmentation):
     assert check_segmentation(segmentation, 4, 6) is None
     assert coco_mask.decode(encode_segmentation(segmentation, 4, 6)).shape == (4, 6)
+
+
+@given(st.lists(st.tuples(st.integers(-4, 8), st.integers(-4, 8)), min_size=3, max_size=6))
+def test_a_polygon_is_refused_where_its_points_span_no_plane(points):
+    fault = check_segmentation([[coordinate for point in points for coordinate in point]], 4, 6)
+    spanned = np.linalg.matrix_rank(np.array(points) - points[0])
+    assert (fault is None) == (spanned == 2), fault
+    assert spanned == 2 or "has no area" in fault
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,45 @@ def recipe(name: Annotated[str | None, typer.Argument(help="its name; none lists
 
 
 @app.command()
-def check() -> None:
-    """Check params.yaml: every problem at once, with the key, what was found and what is allowed."""
+def check(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="a data set; none checks params.yaml")] = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help="a list in DIR, in place of data.train; may be given twice")
+    ] = None,
+    val: Annotated[list[str] | None, typer.Option(help="likewise")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="likewise")] = None,
+    unlabeled: Annotated[list[str] | None, typer.Option(help="likewise")] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="likewise; lists that no option names are left out then")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of text")] = False,
+) -> None:
+    """Check params.yaml, or the data set in DIR as `prepare` would: every problem at once. Writes nothing."""
+    named = {"train": train, "val": val, "judge": judge, "unlabeled": unlabeled, "test": test}
+    given = {source: names for source, names in named.items() if names}
+    if folder is not None:
+        _check_data(folder, given, as_json)
+    if given or as_json:
+        raise ValueError("check: the options are about a data set; name its folder: `segpipe check DIR`")
     from segpipe.doctor.parameters import parameter_problems
 
     params = load_params()  # first and fast; what follows asks the libraries, which takes seconds
     stop_on("params.yaml", parameter_problems(params))
     folds = ", ".join(map(str, params.split.train_folds))
     typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {folds}")
+
+
+def _check_data(folder: Path, named: dict[str, list[str]], as_json: bool) -> None:
+    """Print what is found in the folder, and exit: code 1 where something would stop `prepare`."""
+    from segpipe.data.prepare.check import check_data, other_folder
+    from segpipe.data.prepare.summary import to_text
+
+    params = load_params()
+    data, split = other_folder(params.data, params.split, str(folder), named)
+    with redirect_stdout(sys.stderr):  # progress must not stand before the JSON
+        checked = check_data(data, split)
+    typer.echo(json.dumps(checked.to_json(), indent=2, ensure_ascii=False) if as_json else to_text(checked))
+    raise typer.Exit(1 if checked.errors else 0)
 
 
 @app.command()

@@ -118,6 +118,9 @@ SECTIONS: dict[str, list[Case]] = {
         segmentation("a flat list", [0, 0, 2, 0, 2, 2], "the segmentation is one flat list of 6 numbers", POINTS),
         segmentation("a list of points", [[[0, 0], [2, 0], [2, 2]]], "polygon 0 holds [0, 0], which is not a", POINTS),
         segmentation("two points", [[0, 0, 2, 2]], "polygon 0 has 4 numbers, fewer than 3 points", POINTS),
+        segmentation("one point thrice", [[2, 2] * 3], "polygon 0 has no area: only 1 different point", POINTS),
+        segmentation("two points, one twice", [[0, 0, 2, 2, 2, 2]], "no area: only 2 different points", POINTS),
+        segmentation("a line", [[0, 0, 2, 1, 4, 2]], "polygon 0 has no area: all points lie on one line", POINTS),
         segmentation("half a point", [[0, 0, 2, 0, 2, 2, 1]], "polygon 0 has 7 numbers, an odd count", POINTS),
         segmentation("text in a polygon", [[0, 0, 2, 0, 2, "2"]], "polygon 0 holds '2', which is not a number", POINTS),
         segmentation(

@@ -1,89 +1,25 @@
-"""The page's parts about what went in: the data, the parameters, the libraries."""
+"""The page's parts about what went in beside the data: the parameters, the libraries."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
 
 from segpipe.libraries import SCORING, Libraries, library_versions
-from segpipe.params import ALL
-from segpipe.report.charts import Axis, class_name, range_row
 from segpipe.report.gather import Run
 from segpipe.report.markup import (
     MISSING,
     Column,
     Markup,
-    count,
     join,
-    percent,
     section,
     table,
     tag,
-    thousands,
 )
 
-LEFT_OUT_SHOWN = 50
-SETS = {
-    "labeled": "Labelled, for training and validation",
-    "judge": "Labelled, in a judge file of its own",
-    "test": "Test",
-    "unlabeled": "Pool to pseudo-label",
-}
 # the sections of params.yaml that the report depends on, in its order; it could show stale values of the others
 SHOWN: tuple[str, ...] = ("seed", "member_names", "data", "split", "model", "loss", "optimizer", "scheduler", "augment")
 SHOWN += ("train", "teach", "pseudo_label", "retrain", "predict", "ensemble", "submission", "members")
 NOT_SHOWN = ("sample", "tracking")
-
-
-def data(run: Run) -> Markup:
-    """What was read: images, folds, how often each class occurs, what was left out."""
-    check, folds = run.data_check, run.prepared.folds
-    counts = [(SETS[name], thousands(number)) for name, number in check["images"].items()]
-    images = table("Images of each kind.", [Column("Kind"), Column("Images", "number")], counts)
-    columns = [Column("Fold"), Column("Train", "number"), Column("Tune", "number"), Column("Judge", "number")]
-    columns.append(Column("Used"))
-    used = run.params.split.train_folds
-    rows = [
-        [name, len(fold.train), len(fold.tune), len(fold.judge), "yes" if name in used else "no"]
-        for name, fold in folds.items()
-        if name != ALL or name in used
-    ]
-    shares = list(check["class_pixel_shares"].values())
-    axis = Axis(0.0, Axis.around([0.0, *shares]).high)
-    nothing = math.nan
-    share_rows = [
-        [
-            class_name(run.prepared.classes, i),
-            range_row(name, share, nothing, nothing, axis, bar=True),
-            percent(share, 2),
-        ]
-        for i, (name, share) in enumerate(check["class_pixel_shares"].items())
-    ]
-    share_columns = [Column("Class"), Column(axis.title, "chart"), Column("Share", "number")]
-    ignored = "Every pixel of the labelled images carries a label."
-    if check["ignored_pixel_share"]:
-        ignored = f"{percent(check['ignored_pixel_share'])} of their pixels carry no label and count nowhere."
-    lead = "What the pipeline read and checked before training. Tune images choose, judge images score and decide."
-    return section(
-        "data",
-        "Data",
-        lead,
-        tag("div", images + table("Images of each fold.", columns, rows), class_="pair"),
-        table("Share of each class in the labelled pixels.", share_columns, share_rows),
-        tag("p", ignored, class_="note"),
-        tag("h3", "Left out"),
-        _left_out(check["left_out"]),
-    )
-
-
-def _left_out(problems: list[str]) -> Markup:
-    if not problems:
-        return tag("p", "Nothing was left out: every image opened and every annotation could be used.")
-    items = [tag("li", tag("code", problem)) for problem in problems[:LEFT_OUT_SHOWN]]
-    if len(problems) > LEFT_OUT_SHOWN:
-        items.append(tag("li", f"and {len(problems) - LEFT_OUT_SHOWN} more, in data_check.json of the prepared data"))
-    said = f"{count(len(problems), 'problem')} led to images or annotations being left out."
-    return tag("p", said) + tag("ul", join(items))
 
 
 def parameters(run: Run) -> Markup:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from segpipe.data.split import scored_folds
 from segpipe.params import ALL, Params
+from segpipe.report.data import data
 from segpipe.report.document import document
 from segpipe.report.gallery import judge_images, pseudo_labels, submitted_images
 from segpipe.report.gather import Run, gather
-from segpipe.report.inputs import data, libraries, parameters
+from segpipe.report.inputs import libraries, parameters
 from segpipe.report.markup import Markup, count, fixed, join, tag
 from segpipe.report.scores import candidates, classes, headline
 from segpipe.report.training import learning_curves, models

@@ -133,6 +133,12 @@ _IMAGES = """
 @media (min-width: 52rem) { .wide .panels { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 .panels div { display: flex; flex-direction: column; gap: .15rem; font-size: .84rem; color: var(--soft); }
 .panels img { display: block; width: 100%; max-width: 20rem; height: auto; background: var(--faint); }
+.examples { display: grid; gap: 1.2rem 2rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); }
+.examples > figure { margin: 0; }
+.thumbs { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .4rem; align-items: end; }
+.thumbs img { display: block; width: 100%; height: auto; background: var(--faint); }
+.found { padding-left: 1.2rem; }
+.found li { margin-bottom: .5rem; max-width: 60rem; overflow-wrap: anywhere; }
 figcaption { font-size: .92rem; margin-top: .4rem; overflow-wrap: anywhere; max-width: 60rem; }
 figcaption b { color: var(--ink); font-weight: 600; }
 """

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from segpipe.data.codecs import Codec, Encoded, encode, plain_jpeg
+from segpipe.data.prepare.image_census import ImageCensus, image_census
 from segpipe.data.resize import resize_image, resize_labels, stored_size
 from segpipe.data.source.images import ImageFault, ImageFile, open_image
 from segpipe.data.source.lists import LABELED_SOURCES, Source
@@ -37,11 +38,10 @@ class Packing:
 
 @dataclass(frozen=True)
 class PackedTarget:
-    """A labelled image's target at the networks' size and at its own, and (256,) pixels of each class in the latter."""
+    """A labelled image's target at the networks' size and at its own."""
 
     target: Encoded
     native_target: Encoded
-    class_pixels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,24 @@ class PackedImage(SoundImage):
 
     image: Encoded
     labels: PackedTarget | None
+    census: ImageCensus
 
 
 def pack_image(source: Source, how: Packing) -> PackedImage | ImageFault:
     """The image packed, or what is wrong with its file."""
+    native = None
     try:
         file = open_image(how.root, source.record)
-        labels = _pack_target(source, how) if source.name in LABELED_SOURCES else None
+        if source.name in LABELED_SOURCES:
+            native = target_of(source, how.root, how.classes, overlap=how.overlap, fill=how.fill)
     except ImageFault as fault:
         return fault
+    size = stored_size(file.image.shape[:2], how.image_size, how.resize)
     return PackedImage(
         content_hash=file.content_hash,
         image=_pack_pixels(file, how),
-        labels=labels,
+        labels=None if native is None else _pack_target(native, how),
+        census=image_census(source, native, how.classes.class_index(source.categories), size),
     )
 
 
@@ -90,12 +95,10 @@ def _pack_pixels(file: ImageFile, how: Packing) -> Encoded:
     return encode(image, how.codec)
 
 
-def _pack_target(source: Source, how: Packing) -> PackedTarget:
-    native = target_of(source, how.root, how.classes, overlap=how.overlap, fill=how.fill)
+def _pack_target(native: np.ndarray, how: Packing) -> PackedTarget:
     target = resize_labels(native, stored_size(native.shape, how.image_size, how.resize))
     packed = encode(native, "runs")
-    class_pixels = np.bincount(native.ravel(), minlength=256)
-    return PackedTarget(packed if target is native else encode(target, "runs"), packed, class_pixels)
+    return PackedTarget(packed if target is native else encode(target, "runs"), packed)
 
 
 def image_codec(data: DataParams, native_sizes: Sequence[tuple[int, int]]) -> Literal["raw", "jpeg"]:

@@ -4,17 +4,18 @@ The image table holds labelled images first (training, validation, judge), then 
 unlabelled lists share is stored once. Nothing is held in memory but the parsed annotations and a few images.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-
-from segpipe.data.prepare.pack import PackedImage, Packing, SoundImage, image_codec, look_at_image, pack_image
-from segpipe.data.prepare.workers import in_order, worthwhile_processes
+from segpipe.data.prepare.census import Census
+from segpipe.data.prepare.check import data_check
+from segpipe.data.prepare.pack import PackedImage, Packing, image_codec, look_at_image, pack_image
+from segpipe.data.prepare.sound import sound_images
+from segpipe.data.prepare.summary import closing_lines
+from segpipe.data.prepare.warn import warn_of_classes, warn_of_image
 from segpipe.data.prepared import ImageEntry
 from segpipe.data.source.entries import normal_name
 from segpipe.data.source.images import ImageFault
@@ -29,24 +30,22 @@ from segpipe.data.source.lists import (
     list_sources,
     read_lists,
 )
-from segpipe.data.source.problems import Findings, Problem
+from segpipe.data.source.problems import Findings
 from segpipe.data.split import Fold, draw_folds, group_names
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
-from segpipe.progress import track
+from segpipe.progress import say
 from segpipe.stage import write_json
-
-Sound = TypeVar("Sound", bound=SoundImage)
 
 
 @dataclass
 class Packed:
-    """What was packed, in order: entries of the image table, where each came from, pixels of each class."""
+    """What was packed, in order: entries of the image table, where each came from; and what is in it."""
 
+    census: Census
     entries: list[ImageEntry] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
 
 def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int | None = None) -> None:
@@ -64,7 +63,7 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     if findings.stop(data.on_problem):
         # the images are opened all the same, so that those which are broken stand in the same message
         sources, look = list_sources(files), partial(look_at_image, root=Path(data.root))
-        for _ in _sound(sources, look, findings, "check", processes):
+        for _ in sound_images(sources, look, findings, "check", processes):
             pass
         raise findings.error(data.root, data.on_problem)
     files = leave_out_incomplete(files, findings)
@@ -77,37 +76,10 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     write_json(out / "folds.json", {"folds": [fold.to_json() for fold in folds]})
     table = {"image_size": data.image_size, "resize": data.resize, "sets": sets}
     write_json(out / "table.json", table | {"images": [entry.to_json() for entry in entries]})
-    write_json(out / "data_check.json", _data_check(classes, packed.class_pixels, sets, findings))
-
-
-def _sound(
-    sources: list[Source],
-    work: Callable[[Source], Sound | ImageFault],
-    findings: Findings,
-    label: str,
-    processes: int | None,
-) -> Generator[tuple[Source, Sound], None, None]:
-    """Each sound image in turn, with what `work` makes of it; broken ones and copies across lists are findings."""
-    first: dict[str, Source] = {}
-    with closing(in_order(work, sources, processes or worthwhile_processes(sources))) as results:
-        for source, result in zip(track(sources, label, "images"), results, strict=True):
-            if isinstance(result, ImageFault):
-                problem = Problem(str(source.file), f"image {source.record.id}", result.found, result.expected)
-                # a submission without one of its images would be refused: a test image cannot be left out
-                (findings.blocking if source.name == "test" else findings.broken).append(problem)
-                continue
-            findings.blocking += _copy_problem(source, first.setdefault(result.content_hash, source))
-            yield source, result
-
-
-def _copy_problem(source: Source, original: Source) -> list[Problem]:
-    """What is wrong with an image whose bytes were first met as `original`."""
-    name, first_name = source.record.file_name, original.record.file_name
-    same_file = normal_name(name) == normal_name(first_name)  # told before any image was opened
-    if original.name == source.name or original.name not in LABELED_SOURCES or same_file:
-        return []
-    found = f"{name} is a byte-identical copy of {first_name} in data.{original.name}"
-    return [Problem(str(source.file), f"image {source.record.id}", found, "images of its own in each list")]
+    warn_of_classes(findings.warnings, packed.census, split)
+    found = data_check(packed.census, sets, findings)
+    write_json(out / "data_check.json", found)
+    say("\n".join(closing_lines(found)))
 
 
 def _pack(
@@ -127,15 +99,16 @@ def _pack(
     images = stack.enter_context(PackedWriter(out / "images", codec))
     targets = stack.enter_context(PackedWriter(out / "targets", "runs"))
     native_targets = stack.enter_context(PackedWriter(out / "native_targets", "runs"))
-    sound = stack.enter_context(closing(_sound(sources, work, findings, "prepare", processes)))
-    packed = Packed()
+    sound = stack.enter_context(closing(sound_images(sources, work, findings, "prepare", processes)))
+    packed = Packed(Census(classes))
     for source, image in sound:
         record, name = source.record, source.record.file_name
         images.add_encoded(image.image)
         if image.labels is not None:
             targets.add_encoded(image.labels.target)
             native_targets.add_encoded(image.labels.native_target)
-            packed.class_pixels += image.labels.class_pixels
+        packed.census.add(image.census)
+        warn_of_image(findings.warnings, image.census)
         packed.entries.append(ImageEntry(name, record.id, record.height, record.width, name, image.content_hash))
         packed.sources.append(source)
     if findings.stop(data.on_problem):
@@ -174,13 +147,3 @@ def _sets(kept: list[Source], files: Files, data: DataParams) -> dict[str, list[
     # only a pool that params.yaml leaves empty means the test images; one that lists none, or broken ones, is empty
     sets["unlabeled"] = sets["test"] if data.unlabeled is None else listed("unlabeled")
     return sets
-
-
-def _data_check(classes: ClassTable, class_pixels: np.ndarray, sets: dict, findings: Findings) -> dict:
-    labeled = max(int(class_pixels[: classes.num_classes].sum()), 1)
-    return {
-        "images": {name: len(indices) for name, indices in sets.items()},
-        "class_pixel_shares": {name: int(class_pixels[i]) / labeled for i, name in enumerate(classes.names)},
-        "ignored_pixel_share": int(class_pixels[IGNORE_INDEX]) / max(int(class_pixels.sum()), 1),
-        "left_out": [str(problem) for problem in findings.broken],
-    }

@@ -20,6 +20,7 @@ from segpipe.params import DataParams, SplitParams
 LABELED_SOURCES = ("train", "val", "judge")
 SOURCES = (*LABELED_SOURCES, "test", "unlabeled")
 PARAMS = "params.yaml"
+NAMES_SHOWN = 10  # of a folder in which a list is missing
 
 Files = dict[str, list[CocoFile]]  # by source: train, val, judge, test, unlabeled
 
@@ -176,11 +177,15 @@ def _path_fault(root: Path, name: str, format_: Literal["coco", "png"]) -> tuple
 
 def _expected_list(root: Path, format_: Literal["coco", "png"]) -> str:
     if format_ == "coco":
-        names = sorted(file.name for file in root.glob("*.json"))
-        return f"a COCO file in {root}, which holds {', '.join(names[:5]) or 'no .json file'}"
-    names = sorted(path.name for path in root.iterdir() if path.is_dir() or path.suffix.lower() in TEXT_SUFFIXES)
-    lists = f"a folder or a list ({' or '.join(TEXT_SUFFIXES)}) in {root}"
-    return f"{lists}, which holds {', '.join(names[:5]) or 'none'}"
+        return f"a COCO file in {root}, which holds {_some([*root.glob('*.json')]) or 'no .json file'}"
+    there = [path for path in root.iterdir() if path.is_dir() or path.suffix.lower() in TEXT_SUFFIXES]
+    return f"a folder or a list ({' or '.join(TEXT_SUFFIXES)}) in {root}, which holds {_some(there) or 'none'}"
+
+
+def _some(paths: list[Path]) -> str:
+    names = sorted(path.name for path in paths)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def _taken(named: dict[Path, str], path: Path, source: str) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 LINES_SHOWN = 50  # of a message, unless there are more kinds of problems than that
 CHARACTERS_SHOWN = 200  # of a value
+PLACES_KEPT = 100  # of one kind of warning; more are only counted
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
@@ -29,14 +30,33 @@ class Problem:
 
 
 @dataclass
+class Warnings:
+    """What stops nothing but should be known: how often each kind was met, and the first places of each.
+
+    Only counts grow with the number of warnings, so that a set with a million of them is no burden.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, place: str) -> None:
+        """One more of `kind`, at `place`, such as "train.json: annotation 17 (a.jpg)"."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        places = self.places.setdefault(kind, [])
+        if len(places) < PLACES_KEPT:
+            places.append(place)
+
+
+@dataclass
 class Findings:
-    """The problems of a data set: `broken` entries can be left out, `blocking` mistakes cannot.
+    """The problems of a data set: `broken` entries can be left out, `blocking` mistakes cannot; `warnings` never stop.
 
     A blocking mistake may also be a sentence of its own, where it lies in params.yaml rather than in a file.
     """
 
     broken: list[Problem] = field(default_factory=list)
     blocking: list[Problem | str] = field(default_factory=list)
+    warnings: Warnings = field(default_factory=Warnings)
 
     def stop(self, on_problem: Literal["stop", "skip"]) -> bool:
         """Whether they forbid going on."""

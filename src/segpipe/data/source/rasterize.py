@@ -72,7 +72,8 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
 def check_segmentation(segmentation: Any, height: int, width: int) -> str | None:
     """Return what is wrong with a COCO segmentation for an image of `height` x `width` pixels, or None.
 
-    Polygons: a list of flat lists of at least 6 numbers, x and y by turns, an even count, all finite. A polygon may
+    Polygons: a list of flat lists of at least 6 numbers, x and y by turns, an even count, all finite, not all points on
+    one line. A polygon that has an area but covers no pixel's centre is accepted: that is no mistake in itself. It may
     reach beyond the image, where it is clipped, by one image size to the left and top and by two to the right and
     bottom; and its outline may not be longer than 1000 times height + width, because pycocotools needs 52 bytes for
     each pixel along it. RLE: a dict whose 'size' is [height, width] and whose 'counts', a list or a compressed string,
@@ -124,7 +125,7 @@ def expected_segmentation(segmentation: Any, height: int, width: int) -> str:
     if isinstance(segmentation, dict):
         return f"an RLE of size [{height}, {width}] whose runs add up to {height * width}"
     return (
-        "a list of polygons, each a flat list of at least 6 finite numbers, x and y by turns, "
+        "a list of polygons, each a flat list of at least 6 finite numbers, x and y by turns, points not on one line, "
         f"with x from {-width} to {3 * width} and y from {-height} to {3 * height}"
     )
 
@@ -145,7 +146,22 @@ def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:
     steps = np.abs(np.diff(np.array(polygon + polygon[:2], np.float64).reshape(-1, 2), axis=0)).max(axis=1).sum()
     if steps > MAX_OUTLINE * (height + width):
         return f"has an outline of {steps:.0f} pixels, more than {MAX_OUTLINE} times height + width"
+    if _on_one_line(polygon):
+        points = len({*zip(polygon[0::2], polygon[1::2], strict=True)})
+        return "has no area: " + (
+            f"only {points} different point{'s' if points > 1 else ''}" if points < 3 else "all points lie on one line"
+        )
     return None
+
+
+def _on_one_line(polygon: list[float]) -> bool:
+    (x, y), along = polygon[:2], (0, 0)
+    for step in zip((value - x for value in polygon[2::2]), (value - y for value in polygon[3::2]), strict=True):
+        if along == (0, 0):
+            along = step
+        elif along[0] * step[1] != along[1] * step[0]:
+            return False
+    return True
 
 
 def _check_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
