@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Literal, cast
 
 from segpipe.data.split import Fold
+from segpipe.params import MOST_FOLDS
 
 Half = Literal["tune", "judge"]
 HALVES = ("tune", "judge")
 COLUMNS = ("file_name", "group", "fold", "half")
 NEEDED = ("file_name", "fold")
-MOST_FOLDS = 1000  # a number beyond is a slip, and would make a thousand folds of it
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.data.fold_table import read_fold_rows
+from segpipe.data.prepare.folds import Labeled, hold_out
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.scenes import KINDS
-from segpipe.data.split import group_names, scored_folds, seeded_folds
-from segpipe.params import DataParams, Params
+from segpipe.data.split import group_names, scored_folds
+from segpipe.params import DataParams, Params, SplitParams
 from segpipe.stage import read_json
 
 PREPARED = Path("data/prepared")
@@ -52,8 +54,8 @@ def read_extent(params: Params, prepared: Path = PREPARED) -> Extent | None:
 def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tuple[int, str]:
     """How many labelled images a model of `fold` trains on, and in words where that comes from.
 
-    From the same sources as `read_extent`; images that `prepare` would leave out count where it has not run. Raises
-    ValueError where none can be counted.
+    From the same sources as `read_extent`; where `prepare` has not run, images that it would leave out count, and folds
+    whose sizes cannot be equal may be a little larger or smaller. Raises ValueError where none can be counted.
     """
     if prepared_fits(params, prepared):
         return len(Prepared(prepared, fold=fold).folds[fold].train), str(prepared)
@@ -62,26 +64,37 @@ def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tup
     if file.is_file():
         try:
             names = [image["file_name"] for image in _images(file)]
-            if split.folds is None:
+            if split.folds is None and split.file is None:
                 return len(names), str(file)
-            held_out = seeded_folds([*range(len(names))], group_names(names, split.group_by), split.folds, split.seed)
-            return len(names) - len(held_out[fold]), str(file)
-        except (KeyError, TypeError, ValueError) as error:
+            return len(names) - _held_out(names, fold, params), str(file)
+        except (KeyError, OSError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: its images cannot be counted; `dvc repro prepare` says what is wrong") from error
-    if data.root == SAMPLE_ROOT and split.folds is None:
+    if data.root == SAMPLE_ROOT and data.val is not None:
         return params.sample.train, "section sample of params.yaml"
     raise ValueError(
         f"{file}: not found, and no prepared data fit params.yaml; see data.root, then `dvc repro prepare`"
     )
 
 
+def _held_out(names: list[str], fold: int, params: Params) -> int:
+    """How many of the training images a fold holds out, as a file says or drawn without a look at the classes."""
+    data, split = params.data, params.split
+    if split.file is not None:
+        rows, _ = read_fold_rows(Path(data.root) / split.file)
+        return sum(row.fold == fold for _, row in rows)
+    images = Labeled.uncounted(names, ["train"] * len(names), group_names(names, split.group_by))
+    return hold_out(images, split, own_judge=data.judge is not None).count(fold)
+
+
 def prepared_fits(params: Params, prepared: Path) -> bool:
     """Whether finished prepared data are there, at the size and with the folds that params.yaml asks for."""
-    if not all((prepared / f"{name}.json").is_file() for name in ("table", "classes", "folds")):
+    if not all((prepared / name).is_file() for name in ("table.json", "classes.json", "folds.csv")):
         return False
     size = read_json(prepared / "table.json")["image_size"]
-    folds = len(read_json(prepared / "folds.json")["folds"])
-    return size == _as_list(params.data.image_size) and folds == (params.split.folds or 1)
+    rows, _ = read_fold_rows(prepared / "folds.csv")
+    folds = len({row.fold for _, row in rows} - {None})
+    expected = folds if params.split.file else params.split.folds or 1
+    return size == _as_list(params.data.image_size) and folds == expected
 
 
 def network_size(params: Params, extent: Extent) -> tuple[int, int]:
@@ -127,7 +140,7 @@ def _from_coco(params: Params) -> Extent:
     test = {image["file_name"] for image in files.get("test", [])}
     pool = {image["file_name"] for name, images in files.items() if name.startswith("pool") for image in images}
     labeled = [image for name in ("train", "val", "judge") for image in files.get(name, [])]
-    held_out = len(files["val"]) if data.val else len(files["train"]) // (params.split.folds or 1)
+    held_out = len(files["val"]) if data.val else len(files["train"]) // _num_folds(params.split)
     judge = len(files["judge"]) if data.judge else round(held_out * params.split.judge_fraction)
     return Extent(
         source=f"the COCO files in {root}",
@@ -141,8 +154,8 @@ def _from_coco(params: Params) -> Extent:
 
 
 def _from_sample(params: Params) -> Extent:
-    sample, data, folds = params.sample, params.data, params.split.folds
-    held_out = sample.val if data.val else sample.train // (folds or 1)
+    sample, data = params.sample, params.data
+    held_out = sample.val if data.val else sample.train // _num_folds(params.split)
     return Extent(
         source="section sample of params.yaml",
         labeled=sample.train + (sample.val if data.val else 0),
@@ -152,6 +165,11 @@ def _from_sample(params: Params) -> Extent:
         native_size=(sample.size, sample.size),
         num_classes=len(KINDS) + (data.background == "class"),
     )
+
+
+def _num_folds(split: SplitParams) -> int:
+    """Of a file, which is not read here, those that are trained."""
+    return split.folds or max(len(scored_folds(split.train_folds)), 1)
 
 
 def _named_files(data: DataParams) -> list[tuple[str, str | None]]:

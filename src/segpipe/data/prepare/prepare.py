@@ -11,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.data.fold_table import FoldRow, write_fold_rows
+from segpipe.data.prepare.duplicates import fingerprint, near_duplicates
+from segpipe.data.prepare.fold_check import check_folds
+from segpipe.data.prepare.folds import Labeled, draw_folds, join_groups
 from segpipe.data.prepared import ImageEntry
 from segpipe.data.resize import resize_image, resize_labels
 from segpipe.data.source.entries import normal_name
@@ -27,7 +31,7 @@ from segpipe.data.source.lists import (
 )
 from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.rasterize import rasterize
-from segpipe.data.split import Fold, draw_folds, group_names
+from segpipe.data.split import group_names
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.params import DataParams, SplitParams
@@ -42,6 +46,8 @@ class Packed:
     entries: list[ImageEntry] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    class_counts: list[np.ndarray] = field(default_factory=list)  # pixels of each class in each labelled image
+    fingerprints: list[bytes] = field(default_factory=list)
 
 
 def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
@@ -52,7 +58,8 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     `data_check.json`; broken test images, files of other categories and images in two lists are refused all the same.
     """
     files, findings = read_lists(data)
-    check_lists(files, findings, data, split)
+    check_lists(files, findings, data)
+    given = check_folds(files, findings, data, split)
     if findings.stop(data.on_problem):
         # the images are opened all the same, so that those which are broken stand in the same message
         for _ in _opened(list_sources(files), data, findings, "check"):
@@ -62,10 +69,10 @@ def prepare(data: DataParams, split: SplitParams, out: Path) -> None:
     classes = build_class_table(files["train"][0].categories, background=data.background, order=data.classes)
     with ExitStack() as stack:  # an error within it removes what was packed
         packed = _pack(list_sources(files), classes, data, findings, out, stack)
-        entries, folds = _grouped(packed, data, split, findings)
+        entries, folds = _grouped(packed, data, split, given, findings)
     sets = _sets(packed.sources, files, data)
     write_json(out / "classes.json", classes.to_json())
-    write_json(out / "folds.json", {"folds": [fold.to_json() for fold in folds]})
+    write_fold_rows(out / "folds.csv", folds)
     table = {"image_size": data.image_size, "sets": sets, "images": [entry.to_json() for entry in entries]}
     write_json(out / "table.json", table)
     write_json(out / "data_check.json", _data_check(classes, packed.class_pixels, sets, findings))
@@ -110,7 +117,10 @@ def _pack(
             target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
             targets.add(resize_labels(target, data.image_size))
             native_targets.add(target)
-            packed.class_pixels += np.bincount(target.ravel(), minlength=256)
+            counts = np.bincount(target.ravel(), minlength=256)
+            packed.class_pixels += counts
+            packed.class_counts.append(counts[: classes.num_classes])
+        packed.fingerprints.append(fingerprint(image))
         name = record.file_name
         packed.entries.append(ImageEntry(name, record.id, record.height, record.width, name, content_hash))
         packed.sources.append(source)
@@ -120,18 +130,21 @@ def _pack(
 
 
 def _grouped(
-    packed: Packed, data: DataParams, split: SplitParams, findings: Findings
-) -> tuple[list[ImageEntry], list[Fold]]:
-    """The entries with their scenes, and the folds; byte-identical images share the first one's scene.
+    packed: Packed, data: DataParams, split: SplitParams, given: dict[str, FoldRow] | None, findings: Findings
+) -> tuple[list[ImageEntry], list[FoldRow]]:
+    """The entries with their groups, and what folds do with the labelled ones.
 
-    Otherwise folds could separate them. Raises ValueError where too few scenes are left for the folds.
+    Raises ValueError where too few groups are left for the folds.
     """
-    groups = group_names([entry.file_name for entry in packed.entries], split.group_by)
-    first: dict[str, str] = {}
-    groups = [first.setdefault(entry.content_hash, group) for entry, group in zip(packed.entries, groups, strict=True)]
-    indices = {name: [i for i, source in enumerate(packed.sources) if source.name == name] for name in LABELED_SOURCES}
+    scenes = group_names([entry.file_name for entry in packed.entries], split.group_by)
+    labeled = sum(source.name in LABELED_SOURCES for source in packed.sources)  # they come first
+    # an image of the pool that looks like two labelled ones does not make these alike
+    pairs = near_duplicates(packed.fingerprints[:labeled]) if split.near_duplicates else []
+    groups = join_groups(scenes, [entry.content_hash for entry in packed.entries], pairs)
+    names, lists = [e.file_name for e in packed.entries[:labeled]], [s.name for s in packed.sources[:labeled]]
+    images = Labeled(names, lists, scenes[:labeled], groups[:labeled], np.array(packed.class_counts))
     try:
-        folds = draw_folds(indices, groups, split, own_judge=data.judge is not None)
+        folds = draw_folds(images, split, given, own_judge=data.judge is not None)
     except ValueError as error:
         findings.blocking.append(f"{PARAMS}: {error}")
         raise findings.error(data.root, data.on_problem) from error

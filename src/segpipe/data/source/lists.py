@@ -8,9 +8,8 @@ from segpipe.data.source.coco import read_coco
 from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_name
 from segpipe.data.source.problems import Findings, Problem, short
 from segpipe.data.source.records import Annotation, CocoFile, ImageRecord
-from segpipe.data.split import draw_folds, group_names
 from segpipe.labels import build_class_table
-from segpipe.params import DataParams, SplitParams
+from segpipe.params import DataParams
 
 LABELED_SOURCES = ("train", "val", "judge")
 SOURCES = (*LABELED_SOURCES, "test", "unlabeled")
@@ -61,7 +60,7 @@ def missing_files(data: DataParams) -> list[Problem]:
     return [fault for _, _, fault in _named_files(data) if fault]
 
 
-def check_lists(files: Files, findings: Findings, data: DataParams, split: SplitParams) -> None:
+def check_lists(files: Files, findings: Findings, data: DataParams) -> None:
     """Add to `findings` what is wrong between the lists, and between them and params.yaml; none of it can be left out.
 
     What only follows from a mistake found before is not told again.
@@ -73,7 +72,6 @@ def check_lists(files: Files, findings: Findings, data: DataParams, split: Split
     if trusted and files["train"]:
         findings.blocking += _category_problems(files)
         findings.blocking += _class_problem(files, data)
-    findings.blocking += _fold_problem(files, data, split)
 
 
 def leave_out_incomplete(files: Files, findings: Findings) -> Files:
@@ -199,29 +197,3 @@ def _class_problem(files: Files, data: DataParams) -> list[str]:
     except ValueError as error:
         return [f"{error} The categories are those of {files['train'][0].path}."]
     return []
-
-
-def _fold_problem(files: Files, data: DataParams, split: SplitParams) -> list[str]:
-    """Draw folds from the lists alone: with `on_problem: stop` as if every image were sound, since each will be."""
-    names: dict[str, list[str]] = {
-        source: [name for file in coco_files for name in _usable_names(file, data)]
-        for source, coco_files in files.items()
-    }
-    every_name = list(dict.fromkeys(name for listed in names.values() for name in listed))
-    position = {name: index for index, name in enumerate(every_name)}
-    # an unreadable or empty list was told before
-    whole = all(files[source] and files[source][0].file_names for source in LABELED_SOURCES if _names(data, source))
-    try:
-        groups = group_names(every_name, split.group_by)
-        if whole:
-            indices = {source: [position[name] for name in names[source]] for source in LABELED_SOURCES}
-            draw_folds(indices, groups, split, own_judge=data.judge is not None)
-    except ValueError as error:
-        return [f"{PARAMS}: {error}"]
-    return []
-
-
-def _usable_names(file: CocoFile, data: DataParams) -> tuple[str, ...]:
-    if data.on_problem == "stop":
-        return file.file_names
-    return tuple(image.file_name for image in file.images if image.id not in file.incomplete)
