@@ -50,7 +50,7 @@ SECTIONS: dict[str, list[Case]] = {
         params("one number for a size", "data.image_size", [128], "data.image_size: found [128]; expected two numbers"),
         params("an empty name of a file", "data.train", "", "data.train: found ''; string should have at least 1 char"),
         params("no training file", "data.train", None, "data.train: found None; input should be a valid string"),
-        params("no validation, no folds", "data.val", None, "data.val, split.folds: both are empty"),
+        params("no validation, no folds", "data.val", None, "data.val, split.folds, split.file: all are empty"),
         params("a pattern that is none", "split.group_by", "(a", "split.group_by: '(a' is not a regular expression"),
         params(
             "a folder that is not there",
@@ -183,7 +183,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case(
             "more folds than images",
             None,
-            ("split.folds: found 2 groups of images for 5 folds; expected a group for each at least",),
+            ("split.folds: found 2 groups of images for 5 folds; expected two, to tune and to judge, for each",),
             {"data.val": None, "split.folds": 5},
         ),
         Case(

@@ -71,18 +71,21 @@ def folds_of(rows: Sequence[FoldRow], index: dict[str, int]) -> list[Fold]:
     folds = []
     for number in numbers:
         held = {half: [i for i, row in placed if row.fold == number and row.half == half] for half in HALVES}
-        train = [i for i, row in placed if row.fold != number and not (row.fold is None and row.half == "judge")]
+        train = [i for i, row in placed if learns_from(number, row)]
         folds.append(Fold(tuple(train), tuple(held["tune"]), tuple(held["judge"] + own_judge)))
     return folds
+
+
+def learns_from(number: int, row: FoldRow) -> bool:
+    """Whether the models of fold `number` learn from the image."""
+    return row.fold != number if row.fold is not None else row.half is None
 
 
 def read_folds(path: Path, index: dict[str, int]) -> list[Fold]:
     """The folds of a table that `prepare` wrote; ValueError when it was damaged since."""
     rows, faults = read_fold_rows(path)
     found = [": ".join(filter(None, fault[:2])) for fault in faults]
-    found += [
-        f"line {line}: the image {row.file_name!r} is unknown" for line, row in rows if row.file_name not in index
-    ]
+    found += [f"line {line}: no image {row.file_name!r}" for line, row in rows if row.file_name not in index]
     if found:
         raise ValueError(f"{path}: {found[0]}; the file was changed: run `dvc checkout` or `dvc repro prepare`")
     return folds_of([row for _, row in rows], index)

@@ -132,10 +132,8 @@ def _fold_problems(path: Path, rows: Sequence[FoldRow], split: SplitParams, *, o
         gap = next(i for i in range(len(numbers) + 1) if i not in held)
         yield Problem(str(path), "", f"no image has fold {gap}, but some have {numbers[-1]}", "numbers without a gap")
     elif beyond := [fold for fold in split.train_folds if fold != ALL and fold not in held]:
-        found = (
-            f"the folds are {', '.join(map(str, numbers[:10]))}; split.train_folds has {', '.join(map(str, beyond))}"
-        )
-        yield Problem(str(path), "", found, "folds that are there")
+        found = f"there is no fold {', '.join(map(str, beyond))}, which split.train_folds names"
+        yield Problem(str(path), "", found, f"some of its {len(numbers)} folds, from 0")
     if len(numbers) == 1 and held[numbers[0]] == len(rows):
         yield Problem(str(path), "", "one fold holds every image out", "images that it can learn from")
     yield from _half_problems(path, rows, own_judge=own_judge)

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from segpipe.data.fold_table import FoldRow, Half
+from segpipe.data.fold_table import FoldRow, Half, learns_from
 from segpipe.data.prepare.deal import Parts, deal
 from segpipe.params import SplitParams
 
@@ -72,22 +72,37 @@ def draw_folds(
     needed = {"train": True, "val": split.folds is None and given is None, "judge": own_judge}
     if empty := [f"data.{name}" for name, asked in needed.items() if asked and name not in images.lists]:
         raise ValueError(f"{', '.join(empty)}: no sound image is left; expected at least one in each labelled list.")
+    rows = _without_halves(images, split, given, own_judge=own_judge)
+    if own_judge:
+        rows = [row if row.fold is None else replace(row, half="tune") for row in rows]
+    elif given:
+        rows = [row if row.fold is None else replace(row, half=given[row.file_name].half) for row in rows]
+    if split.group_by is not None:
+        _refuse_shared_scenes(rows, images.scenes, own_judge=own_judge)
+    if given:
+        _refuse_empty_folds(rows, given, own_judge=own_judge)
+    for number in sorted({row.fold for row in rows if row.fold is not None and row.half is None}):
+        held = [i for i, row in enumerate(rows) if row.fold == number]
+        judge = _deal_judge(images, held, split)
+        for i in held:
+            rows[i] = replace(rows[i], half="judge" if i in judge else "tune")
+    return rows
+
+
+def _without_halves(
+    images: Labeled, split: SplitParams, given: Mapping[str, FoldRow] | None, *, own_judge: bool
+) -> list[FoldRow]:
+    """The rows as far as folds go; the images of a judge list are in none, and judge."""
     fold: list[int | None] = [0 if name == "val" else None for name in images.lists]
     if given is not None:
         fold = [given[name].fold if name in given else None for name in images.names]
     elif split.folds is not None:
         for i, number in zip(images.of("train"), hold_out(images, split, own_judge=own_judge), strict=True):
             fold[i] = number
-    rows = [
+    return [
         FoldRow(name, group, number, "judge" if listed == "judge" else None)
         for name, group, number, listed in zip(images.names, images.groups, fold, images.lists, strict=True)
     ]
-    rows = _with_halves(rows, images, split, given or {}, own_judge=own_judge)
-    if given:
-        _refuse_empty_folds(rows, given, own_judge=own_judge)
-    if split.group_by is not None:
-        _refuse_shared_scenes(rows, images.scenes, own_judge=own_judge)
-    return rows
 
 
 def hold_out(images: Labeled, split: SplitParams, *, own_judge: bool) -> list[int]:
@@ -114,27 +129,6 @@ def torn_pairs(pairs: Sequence[tuple[int, int]], rows: Sequence[FoldRow]) -> lis
     """Those of the pairs of labelled images that a fold separates; drawn folds separate none, a file may."""
     places = [(row.fold, row.half) for row in rows]
     return [(i, j) for i, j in pairs if max(i, j) < len(rows) and places[i] != places[j]]
-
-
-def _with_halves(
-    rows: Sequence[FoldRow], images: Labeled, split: SplitParams, given: Mapping[str, FoldRow], *, own_judge: bool
-) -> list[FoldRow]:
-    """The rows with the halves that are given, or else drawn within each fold."""
-    rows = [
-        row if row.fold is None else replace(row, half="tune" if own_judge else _given_half(given, row.file_name))
-        for row in rows
-    ]
-    for number in sorted({row.fold for row in rows if row.fold is not None}):
-        held = [i for i, row in enumerate(rows) if row.fold == number]
-        if any(rows[i].half is None for i in held):
-            judge = _deal_judge(images, held, split)
-            for i in held:
-                rows[i] = replace(rows[i], half="judge" if i in judge else "tune")
-    return rows
-
-
-def _given_half(given: Mapping[str, FoldRow], name: str) -> Half | None:
-    return given[name].half if name in given else None
 
 
 def _deal_judge(images: Labeled, held: list[int], split: SplitParams) -> set[int]:
@@ -183,9 +177,13 @@ def _amounts(images: Labeled, members: list[list[int]]) -> np.ndarray:
 def _refuse_empty_folds(rows: Sequence[FoldRow], given: Mapping[str, FoldRow], *, own_judge: bool) -> None:
     """Images that were left out may have been all that a file gives one part of a fold."""
     for number in sorted({row.fold for row in given.values() if row.fold is not None}):
-        there = {row.half if row.fold == number else "train" for row in rows if row.fold is not None or not row.half}
-        needed = ("train", "tune") if own_judge else ("train", "tune", "judge")
-        if empty := [part for part in needed if part not in there]:
+        held = {row.half for row in rows if row.fold == number}
+        there = {
+            "train": any(learns_from(number, row) for row in rows),
+            "tune": bool(held - {"judge"}),
+            "judge": own_judge or bool(held - {"tune"}),
+        }
+        if empty := [part for part, found in there.items() if not found]:
             raise ValueError(f"split.file: fold {number} has no sound image left to {' and to '.join(empty)}.")
 
 
