@@ -101,7 +101,15 @@ def data_params(root: Path, **changes: object) -> DataParams:
 
 def split_params(**changes: object) -> SplitParams:
     """Section `split`: validation images are held out, half of them judge, each image its own scene."""
-    section = {"folds": None, "train_folds": [0], "judge_fraction": 0.5, "group_by": None, "seed": 0}
+    section = {
+        "folds": None,
+        "file": None,
+        "train_folds": [0],
+        "judge_fraction": 0.5,
+        "group_by": None,
+        "near_duplicates": True,
+        "seed": 0,
+    }
     return SplitParams.model_validate(section | changes)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from segpipe.data.fold_table import FoldRow, write_fold_rows
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check
@@ -63,8 +64,8 @@ def write_run(folder: Path, params: Params, *, confidence: float = 0.6, seed: in
 
 
 def write_prepared(folder: Path, rng: np.random.Generator) -> None:
-    folds = [{"train": list(range(12, 18)), "tune": [18, 19], "judge": list(range(12))}]
-    folds.append({"train": list(range(8)), "tune": [8, 9], "judge": list(range(10, 20))})
+    judge = {image: (0, "judge") for image in range(10)} | {image: (1, "judge") for image in range(10, 16)}
+    held_out = judge | {16: (0, "tune"), 17: (0, "tune"), 18: (1, "tune"), 19: (1, "tune")}
     sets = {"labeled": list(range(20)), "judge": [], "test": [20, 21, 22], "unlabeled": [23, 24, 25, 26]}
     with (
         PackedWriter(folder / "images") as images,
@@ -83,7 +84,8 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
         folder / "table.json", {"image_size": [SIDE // 2] * 2, "resize": "stretch", "sets": sets, "images": entries}
     )
     write_json(folder / "classes.json", CLASSES.to_json())
-    write_json(folder / "folds.json", {"folds": folds})
+    rows = [FoldRow(f"a&b/{i:02}.jpg", f"scene {i}", *held_out[i]) for i in range(20)]
+    write_fold_rows(folder / "folds.csv", rows)
     write_json(folder / "data_check.json", write_check(folder, sets))
 
 

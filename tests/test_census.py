@@ -33,7 +33,9 @@ CLASSES = build_class_table(CATEGORIES, background="class")
 INDEX = CLASSES.class_index(CATEGORIES)
 HEIGHT, WIDTH = 4, 6
 OVERLAPS = ("largest_class", "smaller_on_top", "file_order")
-SPLIT = SplitParams(folds=None, train_folds=(0,), judge_fraction=0.5, group_by=None, seed=0)
+SPLIT = SplitParams(
+    folds=None, file=None, near_duplicates=True, train_folds=(0,), judge_fraction=0.5, group_by=None, seed=0
+)
 
 
 def box(left: float, top: float, right: float, bottom: float) -> list[list[float]]:

@@ -179,13 +179,20 @@ def test_an_unknown_member_is_a_key_error():
 
 
 THREE = {"data.val": None, "split.folds": 3}
+OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"data.val": "val.json", "split.folds": 5}, "data.val, split.folds: both are set; held-out images come from"),
-        ({"data.val": None, "split.folds": None}, "data.val, split.folds: both are empty"),
+        ({"split.folds": 5}, "data.val, split.folds, split.file: data.val and split.folds are set; held-out images"),
+        ({"data.val": None}, "data.val, split.folds, split.file: all are empty"),
+        ({"split.file": "folds.csv"}, "data.val, split.folds, split.file: data.val and split.file are set"),
+        (THREE | {"split.file": "f.csv"}, "data.val, split.folds, split.file: split.folds and split.file are set"),
+        (
+            OF_A_FILE | {"split.train_folds": [-1, True]},
+            "split.train_folds: [-1, True] names -1, True; there are folds 0",
+        ),
         (THREE | {"split.train_folds": [0, 3]}, "split.train_folds: [0, 3] names 3; there are folds 0 to 2, and all"),
         (THREE | {"split.train_folds": [-1, "All"]}, "split.train_folds: [-1, 'All'] names -1, 'All'; there are folds"),
         (THREE | {"split.train_folds": [True, 1.0, "0"]}, "split.train_folds: [True, 1.0, '0'] names True, 1.0, '0';"),

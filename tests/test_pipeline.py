@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from pipeline_run import run_stages
 
+from segpipe.data.prepared import Prepared
 from segpipe.stage import read_json
 
 
@@ -52,9 +53,8 @@ def test_the_submitted_candidate_is_the_one_with_the_highest_judge_score(twice):
 
 
 def test_every_model_knows_what_it_has_seen(twice):
-    folds = read_json(twice[0] / "data/prepared/folds.json")["folds"][0]
-    images = read_json(twice[0] / "data/prepared/table.json")["images"]
-    hashes = {part: {images[index]["content_hash"] for index in folds[part]} for part in folds}
+    prepared = Prepared(twice[0] / "data/prepared", judge=True)
+    hashes = {part: prepared.hashes(indices) for part, indices in vars(prepared.folds[0]).items()}
     retrained = read_json(twice[0] / "data/models/retrain/main-0/model.json")["lineage"]
     assert hashes["train"] < set(retrained["learned_from"]), "the labelled images, and pool images besides"
     assert set(retrained["tuned_on"]) == hashes["tune"]

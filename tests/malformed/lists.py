@@ -22,6 +22,22 @@ def double_key(content: bytes) -> bytes:
     return content.replace(b'"height": 4', b'"height": 8, "height": 4', 1)
 
 
+FOLDS = "data/raw/mine/folds.csv: "
+GIVEN = b"file_name,fold\na.png,0\nb.png,0\nc.png,0\nd.png,1\ne.png,1\nf.png,1\n"
+ONE_ALONE = GIVEN.replace(b",0", b",1").replace(b"a.png,1", b"a.png,0")
+HALVES = GIVEN.replace(b"\n", b",\n").replace(b"fold,", b"fold,half").replace(b"a.png,0,", b"a.png,0,tune")
+
+
+OF_VAL = [{"id": 20 + i, "file_name": f"{stem}.png", "height": 4, "width": 6} for i, stem in enumerate("cdef")]
+
+
+def folds(mistake: str, content: bytes | None, *says: str) -> Case:
+    """A case where `split.file` is wrong for a training list of six images, a.png to f.png."""
+    file = [written("folds.csv", content)] if content is not None else []
+    listed = edited("train.json", lambda coco: coco["images"].extend(OF_VAL))
+    return Case(mistake, several(listed, *file), says, {"data.val": None, "split.file": "folds.csv"})
+
+
 LEAK = "scores would come from training images"
 TWO_SCENES = "expected two: one half tunes and the other judges"
 
@@ -60,7 +76,7 @@ SECTIONS: dict[str, list[Case]] = {
         ),
         params("no training file", "data.train", None, "data.train: None is no file; expected the name of one, or a"),
         params("an empty list of files", "data.test", [], "data.test: [] is no file; expected the name of one, or a"),
-        params("no validation, no folds", "data.val", None, "data.val, split.folds: both are empty"),
+        params("no validation, no folds", "data.val", None, "data.val, split.folds, split.file: all are empty"),
         params("a pattern that is none", "split.group_by", "(a", "split.group_by: '(a' is not a regular expression"),
         params(
             "a folder that is not there",
@@ -244,7 +260,10 @@ SECTIONS: dict[str, list[Case]] = {
             r"split.group_by: the pattern 'seq(\\d+)' finds no scene in 10 of 10 file names (such as a.png, b.png, c.p",
         ),
         params(
-            "one scene only", "split.group_by", r"(\.png)", "found one group of images ('.png') to hold", TWO_SCENES
+            "one scene in all images",
+            "split.group_by",
+            r"(\.png)",
+            "found 1 scene both in judge images and in training",
         ),
         Case(
             "one validation image",
@@ -254,7 +273,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case(
             "more folds than images",
             None,
-            ("split.folds: found 2 groups of images for 5 folds; expected a group for each at least",),
+            ("split.folds: found 2 groups of images for 5 folds; expected two, to tune and to judge, for each",),
             {"data.val": None, "split.folds": 5},
         ),
         Case(
@@ -263,5 +282,36 @@ SECTIONS: dict[str, list[Case]] = {
             ("split.group_by: found 1 scene both in judge images and in training or tuning images (such as .png)",),
             {"data.judge": "pool.json", "data.unlabeled": None, "split.group_by": r"(\.png)"},
         ),
+    ],
+    "Folds from a file": [
+        folds(
+            "no such file", None, "params.yaml: split.file: 'folds.csv' does not exist in data/raw/mine; expected a CSV"
+        ),
+        folds(
+            "no table", b"a.png\nb.png\n", f"{FOLDS}line 1: the header 'a.png' lacks file_name, fold; expected the col"
+        ),
+        folds(
+            "a misspelt column", b"file_name,fold,haf\n", f"{FOLDS}line 1: the header names 'haf'; expected the columns"
+        ),
+        folds(
+            "an unknown image", GIVEN + b"z.png,0\n", f"{FOLDS}line 8: found 'z.png'; expected an image that data.train"
+        ),
+        folds("an image twice", GIVEN + b"c.png,0\n", f"{FOLDS}line 8: found 'c.png' again; expected each image once"),
+        folds(
+            "an image is missing", GIVEN[:-8], f"{FOLDS}1 of 6 images of data.train are not in it ('f.png'); expected"
+        ),
+        folds(
+            "a fold that is no number", GIVEN[:-2] + b"A\n", f"{FOLDS}line 7: the fold of 'f.png' is 'A'; expected a w"
+        ),
+        folds(
+            "a fold is left out", GIVEN.replace(b",1", b",2"), f"{FOLDS}no image has fold 1, but some have 2; expected"
+        ),
+        folds(
+            "all in one fold", GIVEN.replace(b",1", b",0"), f"{FOLDS}one fold holds every image out; expected images"
+        ),
+        folds(
+            "a fold of one image", ONE_ALONE, "split.judge_fraction: found one group of images ('a.png') to hold out"
+        ),
+        folds("some halves", HALVES, f"{FOLDS}fold 0: 2 of 3 images have no half; expected halves for all of them"),
     ],
 }

@@ -28,6 +28,7 @@ SOUND = {
     "data.background": "class",
     "data.on_problem": "stop",
     "split.folds": None,
+    "split.file": None,
     "split.train_folds": [0],
     "split.group_by": None,
 }

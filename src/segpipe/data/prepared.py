@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from segpipe.data.fold_table import read_folds
 from segpipe.data.split import Fold
 from segpipe.data.store import PackedArrays
 from segpipe.labels import ClassTable
@@ -51,7 +52,7 @@ class Prepared:
         self.sets = {name: tuple(indices) for name, indices in table["sets"].items()}
         self.image_size = tuple(table["image_size"]) if table["image_size"] else None
         self.resize: Literal["stretch", "letterbox"] = table["resize"]
-        drawn = [Fold.from_json(fold) for fold in read_json(path / "folds.json")["folds"]]
+        drawn = read_folds(path / "folds.csv", {entry.file_name: i for i, entry in enumerate(self.entries)})
         self.folds: dict[FoldName, Fold] = dict(enumerate(drawn))
         self.folds[ALL] = Fold(train=tuple(sorted(self.sets["labeled"])), tune=(), judge=())
         self.images = PackedArrays(path / "images")
@@ -92,8 +93,8 @@ class Prepared:
     def fingerprint(self) -> str:
         """SHA-256 of all that is stored here, in hexadecimal digits; reads the tables, not the images."""
         digest = hashlib.sha256()
-        for name in ("table", "classes", "folds"):
-            digest.update((self.path / f"{name}.json").read_bytes())
+        for name in ("table.json", "classes.json", "folds.csv"):
+            digest.update((self.path / name).read_bytes())
         for store in (self.images, self._targets, self._native_targets):
             digest.update(store.digest.encode())
         return digest.hexdigest()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.data.fold_table import read_fold_rows
+from segpipe.data.prepare.folds import Labeled, hold_out
 from segpipe.data.prepare.pack import image_codec
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.scenes import KINDS
@@ -13,8 +15,8 @@ from segpipe.data.source.class_values import read_class_values
 from segpipe.data.source.images import image_size
 from segpipe.data.source.label_maps import list_pairs
 from segpipe.data.source.lists import LABELED_SOURCES, SOURCES
-from segpipe.data.split import group_names, scored_folds, seeded_folds
-from segpipe.params import DataParams, Params
+from segpipe.data.split import group_names, scored_folds
+from segpipe.params import DataParams, Params, SplitParams
 from segpipe.stage import read_json
 
 PREPARED = Path("data/prepared")
@@ -58,8 +60,8 @@ def read_extent(params: Params, prepared: Path = PREPARED) -> Extent | None:
 def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tuple[int, str]:
     """How many labelled images a model of `fold` trains on, and in words where that comes from.
 
-    From the same sources as `read_extent`; images that `prepare` would leave out count where it has not run. Raises
-    ValueError where none can be counted.
+    From the same sources as `read_extent`; where `prepare` has not run, images that it would leave out count, and folds
+    whose sizes cannot be equal may be a little larger or smaller. Raises ValueError where none can be counted.
     """
     if prepared_fits(params, prepared):
         return len(Prepared(prepared, fold=fold).folds[fold].train), str(prepared)
@@ -69,27 +71,38 @@ def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tup
     if all(file.exists() for file in files):
         try:
             names = [name for file in files for name, _ in _images(file, data, labeled=True)]
-            if split.folds is None:
+            if split.folds is None and split.file is None:
                 return len(names), said
-            held_out = seeded_folds([*range(len(names))], group_names(names, split.group_by), split.folds, split.seed)
-            return len(names) - len(held_out[fold]), said
+            return len(names) - _held_out(names, fold, params), said
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"{said}: images cannot be counted; `dvc repro prepare` says what is wrong") from error
-    if data.root == SAMPLE_ROOT and split.folds is None:
+    if data.root == SAMPLE_ROOT and data.val:
         return params.sample.train, "section sample of params.yaml"
     raise ValueError(
         f"{said}: not found, and no prepared data fit params.yaml; see data.root, then `dvc repro prepare`"
     )
 
 
+def _held_out(names: list[str], fold: int, params: Params) -> int:
+    """How many of the training images a fold holds out, as a file says or drawn without a look at the classes."""
+    data, split = params.data, params.split
+    if split.file is not None:
+        rows, _ = read_fold_rows(Path(data.root) / split.file)
+        return sum(row.fold == fold for _, row in rows)
+    images = Labeled.uncounted(names, ["train"] * len(names), group_names(names, split.group_by))
+    return hold_out(images, split, own_judge=bool(data.judge)).count(fold)
+
+
 def prepared_fits(params: Params, prepared: Path) -> bool:
     """Whether finished prepared data are there, at the size and with the folds that params.yaml asks for."""
-    if not all((prepared / f"{name}.json").is_file() for name in ("table", "classes", "folds")):
+    if not all((prepared / name).is_file() for name in ("table.json", "classes.json", "folds.csv")):
         return False
     table = read_json(prepared / "table.json")
     sized = (table["image_size"], table.get("resize")) == (_as_list(params.data.image_size), params.data.resize)
-    folds = len(read_json(prepared / "folds.json")["folds"])
-    return sized and folds == (params.split.folds or 1)
+    rows, _ = read_fold_rows(prepared / "folds.csv")
+    folds = len({row.fold for _, row in rows} - {None})
+    expected = folds if params.split.file else params.split.folds or 1
+    return sized and folds == expected
 
 
 def network_size(params: Params, extent: Extent) -> tuple[int, int]:
@@ -143,7 +156,7 @@ def _from_lists(params: Params) -> Extent:
     labeled = [image for source in LABELED_SOURCES for image in images[source]]
     if not (sizes := [size for _, size in labeled if size]):
         raise ValueError("no labelled image has a size")
-    held_out = len(images["val"]) if data.val else len(images["train"]) // (params.split.folds or 1)
+    held_out = len(images["val"]) if data.val else len(images["train"]) // _num_folds(params.split)
     judge = len(images["judge"]) if data.judge else round(held_out * params.split.judge_fraction)
     return Extent(
         source=f"the COCO files in {root}" if data.format == "coco" else f"the label maps in {root}",
@@ -157,8 +170,8 @@ def _from_lists(params: Params) -> Extent:
 
 
 def _from_sample(params: Params) -> Extent:
-    sample, data, folds = params.sample, params.data, params.split.folds
-    held_out = sample.val if data.val else sample.train // (folds or 1)
+    sample, data = params.sample, params.data
+    held_out = sample.val if data.val else sample.train // _num_folds(params.split)
     return Extent(
         source="section sample of params.yaml",
         labeled=sample.train + (sample.val if data.val else 0),
@@ -168,6 +181,11 @@ def _from_sample(params: Params) -> Extent:
         native_size=(sample.size, sample.size),
         num_classes=_num_classes(data, {kind.name for kind in KINDS}),
     )
+
+
+def _num_folds(split: SplitParams) -> int:
+    """Of a file, which is not read here, those that are trained."""
+    return split.folds or max(len(scored_folds(split.train_folds)), 1)
 
 
 def _train_files(data: DataParams) -> list[Path]:

@@ -18,10 +18,11 @@ from segpipe.params.training import (
     SchedulerParams,
     TrainParams,
 )
-from segpipe.params.values import ALL, FoldName
+from segpipe.params.values import ALL, MOST_FOLDS, FoldName, one_or_more
 
 __all__ = [
     "ALL",
+    "MOST_FOLDS",
     "OVERRIDABLE",
     "DataParams",
     "FoldName",
@@ -41,6 +42,7 @@ __all__ = [
     "holds",
     "load_params",
     "not_allowed",
+    "one_or_more",
     "read_yaml",
     "stop_on",
 ]

@@ -87,9 +87,12 @@ def _member_problems(raw: dict) -> list[str]:
 def _cross_problems(params: "Params") -> list[str]:
     """Keys that must fit one another; a section with a fault of its own is left out."""
     has, problems = params.model_fields_set, []
-    if {"data", "split"} <= has and (params.data.val is None) == (params.split.folds is None):
-        found = "both are set" if params.data.val else "both are empty"
-        problems.append(f"data.val, split.folds: {found}; held-out images come from exactly one of them")
+    if {"data", "split"} <= has:
+        sources = {"data.val": params.data.val, "split.folds": params.split.folds, "split.file": params.split.file}
+        named = [key for key, value in sources.items() if value is not None]
+        if len(named) != 1:
+            found = f"{' and '.join(named)} are set" if named else "all are empty"
+            problems.append(f"{', '.join(sources)}: {found}; held-out images come from exactly one of them")
     if "split" in has:
         problems += _doubled("split.train_folds", params.split.train_folds)
         if {"data"} <= has and ALL in params.split.train_folds and params.data.test is None:

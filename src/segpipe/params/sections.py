@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
     ALL,
+    MOST_FOLDS,
     Classes,
     FileName,
     FileNames,
@@ -70,9 +71,11 @@ class SplitParams(Section):
     """Folds and their tune / judge halves."""
 
     folds: Annotated[int, Field(ge=2)] | None
+    file: FileName | None
     train_folds: Annotated[tuple[FoldName, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     judge_fraction: Annotated[float, Field(gt=0, lt=1)]
     group_by: str | None
+    near_duplicates: bool
     seed: NonNegative
 
     @field_validator("train_folds", mode="before")
@@ -81,9 +84,10 @@ class SplitParams(Section):
         """One message for names of any type, where a union would give one for each of its members."""
         if names == ALL:
             raise ValueError("is no list; write it as `- all` on a line of its own")
-        if not isinstance(names, list | tuple) or "folds" not in info.data:
+        if not isinstance(names, list | tuple) or not {"folds", "file"} <= info.data.keys():
             return names
-        num_folds = info.data["folds"] or 1
+        # of a file, `prepare` reads the folds
+        num_folds = MOST_FOLDS if info.data["file"] else info.data["folds"] or 1
         there = [*range(num_folds), ALL]
         # True and 1.0 equal 1
         unknown = [repr(name) for name in names if isinstance(name, bool | float) or name not in there]

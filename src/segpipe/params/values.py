@@ -12,6 +12,7 @@ Weight = Annotated[float, Field(ge=0)]
 FileName = Annotated[str, Field(min_length=1)]
 
 ALL: Final = "all"  # the fold that holds nothing out: it learns from every labelled image, and is never scored
+MOST_FOLDS = 1000  # a larger number is a slip, and would make as many folds of it
 FoldName = int | Literal["all"]
 
 

@@ -7,10 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from segpipe.data.prepare.census import Census
+from segpipe.data.prepare.duplicates import fingerprint, near_duplicates
+from segpipe.data.prepare.fold_check import check_folds
 from segpipe.data.prepare.image_census import ImageCensus, image_census
 from segpipe.data.prepare.pack import SoundImage
 from segpipe.data.prepare.sound import sound_images
-from segpipe.data.prepare.warn import warn_of_classes, warn_of_image, warnings_to_json
+from segpipe.data.prepare.warn import warn_of_classes, warn_of_image, warn_of_near_duplicates, warnings_to_json
+from segpipe.data.resize import stored_size
 from segpipe.data.source.images import ImageFault, open_image
 from segpipe.data.source.lists import (
     LABELED_SOURCES,
@@ -24,7 +27,7 @@ from segpipe.data.source.lists import (
     read_lists,
 )
 from segpipe.data.source.problems import Findings, Problem
-from segpipe.data.source.rasterize import rasterize
+from segpipe.data.source.target import target_of
 from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
 
@@ -84,23 +87,27 @@ def check_data(data: DataParams, split: SplitParams, *, processes: int | None = 
     Images are opened by so many processes, or by as many as are worth it; what is found is the same for any number.
     """
     files, findings = read_lists(data)
-    check_lists(files, findings, data, split)
+    check_lists(files, findings, data)
+    check_folds(files, findings, data, split)
     if not findings.stop(data.on_problem):
         files = leave_out_incomplete(files, findings)
     classes = _classes(files, data)
     census = Census(classes) if classes else None
-    work, opened = partial(look, classes=classes, data=data), set()
+    work, opened, prints = partial(look, classes=classes, data=data), [], []
     with closing(sound_images(list_sources(files), work, findings, "check", processes)) as sound:
         for source, looked in sound:
-            opened.add(source.record.file_name)
+            opened.append(source)
+            prints.append(looked.fingerprint)
             warn_of_image(findings.warnings, looked.census)
             if census is not None:
                 census.add(looked.census)
+    warn_of_near_duplicates(findings.warnings, opened, near_duplicates(prints))
     if census is not None:
         warn_of_classes(findings.warnings, census, split)
     if data.on_problem == "skip" and findings.broken and not findings.blocking:
-        later = Findings()
-        check_lists(_only(files, opened), later, data, split)  # what was left out may have been too much
+        later, rest = Findings(), _only(files, {source.record.file_name for source in opened})
+        check_lists(rest, later, data)  # what was left out may have been too much
+        check_folds(rest, later, data, split)
         findings.blocking += later.blocking
     return Checked(data, findings, census)
 
@@ -114,20 +121,19 @@ class LookedAt(SoundImage):
 
 def look(source: Source, classes: ClassTable | None, data: DataParams) -> LookedAt | ImageFault:
     """What an image has in it, or what is wrong with its file; a pure function for worker processes."""
-    record = source.record
+    target, class_index = None, {}
     try:
-        content_hash = open_image(Path(data.root), record).content_hash
+        file = open_image(Path(data.root), source.record)
+        if classes is not None:
+            source = _of_known_categories(source, classes)
+            class_index = classes.class_index(source.categories)
+            if source.name in LABELED_SOURCES:
+                fill = 0 if data.background == "class" else IGNORE_INDEX
+                target = target_of(source, Path(data.root), classes, overlap=data.overlap, fill=fill)
     except ImageFault as fault:
         return fault
-    if classes is None:
-        return LookedAt(content_hash, image_census(source, None, {}, data.image_size))
-    source = _of_known_categories(source, classes)
-    class_index, target = classes.class_index(source.categories), None
-    if source.name in LABELED_SOURCES:
-        fill = 0 if data.background == "class" else IGNORE_INDEX
-        size = (record.height, record.width)
-        target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
-    return LookedAt(content_hash, image_census(source, target, class_index, data.image_size))
+    size = stored_size(file.image.shape[:2], data.image_size, data.resize)
+    return LookedAt(file.content_hash, fingerprint(file.image), image_census(source, target, class_index, size))
 
 
 def _of_known_categories(source: Source, classes: ClassTable) -> Source:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from segpipe.data.codecs import Codec, Encoded, encode, plain_jpeg
+from segpipe.data.prepare.duplicates import fingerprint
 from segpipe.data.prepare.image_census import ImageCensus, image_census
 from segpipe.data.resize import resize_image, resize_labels, stored_size
 from segpipe.data.source.images import ImageFault, ImageFile, open_image
@@ -49,6 +50,7 @@ class SoundImage:
     """What is known of any image that can be used."""
 
     content_hash: str
+    fingerprint: bytes  # what near copies are found by
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def pack_image(source: Source, how: Packing) -> PackedImage | ImageFault:
     size = stored_size(file.image.shape[:2], how.image_size, how.resize)
     return PackedImage(
         content_hash=file.content_hash,
+        fingerprint=fingerprint(file.image),
         image=_pack_pixels(file, how),
         labels=None if native is None else _pack_target(native, how),
         census=image_census(source, native, how.classes.class_index(source.categories), size),
@@ -83,7 +86,8 @@ def look_at_image(source: Source, root: Path) -> SoundImage | ImageFault:
     try:
         if source.record.label_map is not None:
             open_label_map(root, source.record)
-        return SoundImage(open_image(root, source.record).content_hash)
+        file = open_image(root, source.record)
+        return SoundImage(file.content_hash, fingerprint(file.image))
     except ImageFault as fault:
         return fault
 

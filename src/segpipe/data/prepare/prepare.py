@@ -10,12 +10,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from segpipe.data.fold_table import FoldRow, write_fold_rows
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check
+from segpipe.data.prepare.duplicates import near_duplicates
+from segpipe.data.prepare.fold_check import check_folds
+from segpipe.data.prepare.folds import Labeled, draw_folds, join_groups
 from segpipe.data.prepare.pack import PackedImage, Packing, image_codec, look_at_image, pack_image
 from segpipe.data.prepare.sound import sound_images
 from segpipe.data.prepare.summary import closing_lines
-from segpipe.data.prepare.warn import warn_of_classes, warn_of_image
+from segpipe.data.prepare.warn import warn_of_classes, warn_of_image, warn_of_near_duplicates
 from segpipe.data.prepared import ImageEntry
 from segpipe.data.source.entries import normal_name
 from segpipe.data.source.images import ImageFault
@@ -31,7 +37,7 @@ from segpipe.data.source.lists import (
     read_lists,
 )
 from segpipe.data.source.problems import Findings
-from segpipe.data.split import Fold, draw_folds, group_names
+from segpipe.data.split import group_names
 from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
@@ -46,6 +52,8 @@ class Packed:
     census: Census
     entries: list[ImageEntry] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    class_pixels: list[np.ndarray] = field(default_factory=list)  # of each labelled image, (num_classes,)
+    fingerprints: list[bytes] = field(default_factory=list)
 
 
 def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int | None = None) -> None:
@@ -59,7 +67,8 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     `data_check.json`; broken test images, files of other categories and images in two lists are refused all the same.
     """
     files, findings = read_lists(data)
-    check_lists(files, findings, data, split)
+    check_lists(files, findings, data)
+    given = check_folds(files, findings, data, split)
     if findings.stop(data.on_problem):
         # the images are opened all the same, so that those which are broken stand in the same message
         sources, look = list_sources(files), partial(look_at_image, root=Path(data.root))
@@ -70,10 +79,10 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     classes = classes_of(files, data)
     with ExitStack() as stack:  # an error within it removes what was packed
         packed = _pack(list_sources(files), classes, data, findings, out, stack, processes)
-        entries, folds = _grouped(packed, data, split, findings)
+        entries, folds = _grouped(packed, data, split, given, findings)
     sets = _sets(packed.sources, files, data)
     write_json(out / "classes.json", classes.to_json())
-    write_json(out / "folds.json", {"folds": [fold.to_json() for fold in folds]})
+    write_fold_rows(out / "folds.csv", folds)
     table = {"image_size": data.image_size, "resize": data.resize, "sets": sets}
     write_json(out / "table.json", table | {"images": [entry.to_json() for entry in entries]})
     warn_of_classes(findings.warnings, packed.census, split)
@@ -107,8 +116,11 @@ def _pack(
         if image.labels is not None:
             targets.add_encoded(image.labels.target)
             native_targets.add_encoded(image.labels.native_target)
+            pixels = [image.census.pixels.get(index, 0) for index in range(classes.num_classes)]
+            packed.class_pixels.append(np.array(pixels))
         packed.census.add(image.census)
         warn_of_image(findings.warnings, image.census)
+        packed.fingerprints.append(image.fingerprint)
         packed.entries.append(ImageEntry(name, record.id, record.height, record.width, name, image.content_hash))
         packed.sources.append(source)
     if findings.stop(data.on_problem):
@@ -117,18 +129,23 @@ def _pack(
 
 
 def _grouped(
-    packed: Packed, data: DataParams, split: SplitParams, findings: Findings
-) -> tuple[list[ImageEntry], list[Fold]]:
-    """The entries with their scenes, and the folds; byte-identical images share the first one's scene.
+    packed: Packed, data: DataParams, split: SplitParams, given: dict[str, FoldRow] | None, findings: Findings
+) -> tuple[list[ImageEntry], list[FoldRow]]:
+    """The entries with their groups, and what folds do with the labelled ones.
 
-    Otherwise folds could separate them. Raises ValueError where too few scenes are left for the folds.
+    Raises ValueError where too few groups are left for the folds.
     """
-    groups = group_names([entry.file_name for entry in packed.entries], split.group_by)
-    first: dict[str, str] = {}
-    groups = [first.setdefault(entry.content_hash, group) for entry, group in zip(packed.entries, groups, strict=True)]
-    indices = {name: [i for i, source in enumerate(packed.sources) if source.name == name] for name in LABELED_SOURCES}
+    scenes = group_names([entry.file_name for entry in packed.entries], split.group_by)
+    labeled = sum(source.name in LABELED_SOURCES for source in packed.sources)  # they come first
+    alike = near_duplicates(packed.fingerprints)
+    warn_of_near_duplicates(findings.warnings, packed.sources, alike)
+    # an image of the pool that looks like two labelled ones does not make these alike
+    pairs = [pair for pair in alike if max(pair) < labeled] if split.near_duplicates else []
+    groups = join_groups(scenes, [entry.content_hash for entry in packed.entries], pairs)
+    names, lists = [e.file_name for e in packed.entries[:labeled]], [s.name for s in packed.sources[:labeled]]
+    images = Labeled(names, lists, scenes[:labeled], groups[:labeled], np.array(packed.class_pixels))
     try:
-        folds = draw_folds(indices, groups, split, own_judge=data.judge is not None)
+        folds = draw_folds(images, split, given, own_judge=bool(data.judge))
     except ValueError as error:
         findings.blocking.append(f"{PARAMS}: {error}")
         raise findings.error(data.root, data.on_problem) from error

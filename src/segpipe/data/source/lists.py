@@ -13,9 +13,8 @@ from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_nam
 from segpipe.data.source.label_maps import TEXT_SUFFIXES, read_label_maps
 from segpipe.data.source.problems import Findings, Problem, short
 from segpipe.data.source.records import Annotation, Category, CocoFile, ImageRecord
-from segpipe.data.split import draw_folds, group_names
 from segpipe.labels import ClassTable
-from segpipe.params import DataParams, SplitParams
+from segpipe.params import DataParams
 
 LABELED_SOURCES = ("train", "val", "judge")
 SOURCES = (*LABELED_SOURCES, "test", "unlabeled")
@@ -79,7 +78,7 @@ def missing_files(data: DataParams) -> list[Problem]:
     return [fault for _, _, fault in _named_files(data) if fault]
 
 
-def check_lists(files: Files, findings: Findings, data: DataParams, split: SplitParams) -> None:
+def check_lists(files: Files, findings: Findings, data: DataParams) -> None:
     """Add to `findings` what is wrong between the lists, and between them and params.yaml; none of it can be left out.
 
     What only follows from a mistake found before is not told again.
@@ -92,7 +91,6 @@ def check_lists(files: Files, findings: Findings, data: DataParams, split: Split
     trusted = data.on_problem == "skip" or all(file.categories_sound for file in _labeled(files))
     if trusted and files["train"]:
         findings.blocking += category_problems(files["train"], _held_out(files), data)
-    findings.blocking += _fold_problem(files, data, split)
 
 
 def classes_of(files: Files, data: DataParams) -> ClassTable:
@@ -227,32 +225,3 @@ def _unlabeled_problems(files: Files, data: DataParams) -> Iterator[Problem]:
             found = "no image has an annotation" + (" that is not dropped or ignored" if annotated else "")
             expected = "at least one of a listed image: with data.background: ignore no pixel of the file would count"
             yield Problem(str(file.path), "'annotations'", found, expected)
-
-
-def _fold_problem(files: Files, data: DataParams, split: SplitParams) -> list[str]:
-    """Draw folds from the lists alone: with `on_problem: stop` as if every image were sound, since each will be."""
-    names: dict[str, list[str]] = {
-        source: [name for file in coco_files for name in _usable_names(file, data)]
-        for source, coco_files in files.items()
-    }
-    every_name = list(dict.fromkeys(name for listed in names.values() for name in listed))
-    position = {name: index for index, name in enumerate(every_name)}
-    # an unreadable or empty list was told before
-    whole = all(
-        len(files[source]) == len(_names(data, source)) and all(file.file_names for file in files[source])
-        for source in LABELED_SOURCES
-    )
-    try:
-        groups = group_names(every_name, split.group_by)
-        if whole:
-            indices = {source: [position[name] for name in names[source]] for source in LABELED_SOURCES}
-            draw_folds(indices, groups, split, own_judge=data.judge is not None)
-    except ValueError as error:
-        return [f"{PARAMS}: {error}"]
-    return []
-
-
-def _usable_names(file: CocoFile, data: DataParams) -> tuple[str, ...]:
-    if data.on_problem == "stop":
-        return file.file_names
-    return tuple(image.file_name for image in file.images if image.id not in file.incomplete)
