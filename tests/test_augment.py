@@ -161,7 +161,7 @@ def test_an_epoch_is_whole_batches_without_an_image_twice(tmp_path):
     for epoch in range(20):
         keys = epoch_of(batches, epoch)
         assert [len(batch) for batch in keys] == [4, 4]
-        positions = [position for batch in keys for _, _, position in batch]
+        positions = [position for batch in keys for _, _, position, _ in batch]
         assert len(set(positions)) == 8 and set(positions) <= set(range(11))
         assert {key[:2] for batch in keys for key in batch} == {(epoch, 0)}
         left_out |= set(range(11)) - set(positions)
@@ -170,18 +170,18 @@ def test_an_epoch_is_whole_batches_without_an_image_twice(tmp_path):
 
 def test_fewer_images_than_a_batch_are_repeated_evenly_to_fill_one(tmp_path):
     (batch,) = epoch_of(EpochBatches([part(tmp_path, 3, 8)], seed=0), 0)
-    counts = np.bincount([position for _, _, position in batch])
+    counts = np.bincount([position for _, _, position, _ in batch])
     assert counts.sum() == 8 and sorted(counts) == [2, 3, 3]
 
 
 def test_the_second_part_has_its_own_order_and_starts_anew_when_used_up(tmp_path):
     first, second = part(tmp_path / "1", 8, 2), part(tmp_path / "2", 5, 3)
     keys = epoch_of(EpochBatches([first, second], seed=0), 0)
-    assert [[number for _, number, _ in batch] for batch in keys] == [[0, 0, 1, 1, 1]] * 4
-    pool = [position for batch in keys for _, number, position in batch if number == 1]
+    assert [[number for _, number, *_ in batch] for batch in keys] == [[0, 0, 1, 1, 1]] * 4
+    pool = [position for batch in keys for _, number, position, _ in batch if number == 1]
     assert sorted(pool[:5]) == sorted(pool[5:10]) == list(range(5)) and len(pool) == 12
     same_length = EpochBatches([first, part(tmp_path / "3", 8, 2)], seed=0)
-    orders = [[[p for _, n, p in batch if n == number] for batch in epoch_of(same_length, 0)] for number in (0, 1)]
+    orders = [[[p for _, n, p, _ in batch if n == number] for batch in epoch_of(same_length, 0)] for number in (0, 1)]
     assert orders[0] != orders[1]
 
 
@@ -222,7 +222,7 @@ def test_a_batch_holds_the_labelled_images_first_each_with_its_own_target(tmp_pa
     parts = [part(tmp_path / "1", 8, 2, augment=plain), part(tmp_path / "2", 5, 3, augment=plain)]
     batches = EpochBatches(parts, seed=0)
     for (images, targets), keys in zip(make_loader(parts, batches, 0), epoch_of(batches, 0), strict=True):
-        positions = [position for _, _, position in keys]
+        positions = [position for _, _, position, _ in keys]
         assert images[:, 0, 0, 0].tolist() == images[:, 2, 7, 7].tolist() == targets[:, 0, 0].tolist() == positions
 
 

@@ -1,7 +1,8 @@
 """The augmentation list of params.yaml as one albumentations transform, drawn from a seed for each sample.
 
 albumentations 2.0.8 gives every loader worker the same random sequence and repeats it each epoch (its issues 2473
-and 2559). Here each call is reseeded from (seed, epoch, image), so results depend on no worker count.
+and 2559). Here each call is reseeded from (seed, epoch, image, how often the image came before in the epoch), so that
+results depend on no worker count.
 """
 
 import difflib
@@ -23,17 +24,17 @@ GROUPS = ("OneOf", "SomeOf", "Sequential")  # their argument `transforms` is a l
 
 
 class Augment:
-    """Albumentations transforms, the same outcome for the same (seed, epoch, index)."""
+    """Albumentations transforms, the same outcome for the same (seed, epoch, index, repeat)."""
 
     def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int, key: str) -> None:
         self._compose = build_transforms(transforms, key)
         self._seed = seed
 
     def __call__(
-        self, image: np.ndarray, target: np.ndarray, *, epoch: int, index: int
+        self, image: np.ndarray, target: np.ndarray, *, epoch: int, index: int, repeat: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """`image` (H, W, 3) uint8 and `target` (H, W) uint8, transformed together."""
-        seed = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0]
+        seed = np.random.SeedSequence([self._seed, epoch, index, repeat]).generate_state(1)[0]
         self._compose.set_random_seed(int(seed))
         result = self._compose(image=image, mask=target)
         return result["image"], result["mask"]

@@ -15,6 +15,7 @@ from segpipe.params.training import (
     MemberParams,
     ModelParams,
     OptimizerParams,
+    PasteParams,
     SchedulerParams,
     TrainParams,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ModelParams",
     "OptimizerParams",
     "Params",
+    "PasteParams",
     "PseudoLabelParams",
     "SchedulerParams",
     "SplitParams",
