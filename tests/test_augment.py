@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from segpipe.data.augment import Augment, build_transforms, check_transforms
-from segpipe.data.dataset import EpochBatches, Part, Sample, collate, make_loader
+from segpipe.data.dataset import EpochBatches, Part, Sample, SegmentationDataset, collate, make_loader
+from segpipe.data.paste import Paste
 from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.labels import IGNORE_INDEX
+from segpipe.params import PasteParams
 
 V = IGNORE_INDEX
 STRONG = [{"HorizontalFlip": {"p": 0.5}}, {"Affine": {"rotate": [-30, 30], "p": 1}}, {"GaussNoise": {"p": 1}}]
@@ -25,8 +29,9 @@ def refusals(*transforms):
 # One outcome for each seed, epoch and image
 
 
-def draw(seed=0, epoch=3, index=5, transforms=STRONG):
-    image, target = Augment(transforms, seed, "augment.train")(IMAGE, TARGET, epoch=epoch, index=index)
+def draw(seed=0, epoch=3, index=5, repeat=0, transforms=STRONG):
+    augment = Augment(transforms, seed, "augment.train")
+    image, target = augment(IMAGE, TARGET, epoch=epoch, index=index, repeat=repeat)
     return image.tobytes() + target.tobytes()
 
 
@@ -38,8 +43,8 @@ def test_the_same_seed_epoch_and_image_give_the_same_result_whatever_was_drawn_b
     assert image.tobytes() + target.tobytes() == draw()
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 4}, {"index": 6}])
-def test_another_seed_epoch_or_image_is_drawn_anew(other):
+@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 4}, {"index": 6}, {"repeat": 1}])
+def test_another_seed_epoch_image_or_repeat_is_drawn_anew(other):
     assert draw(**other) != draw()
 
 
@@ -114,14 +119,14 @@ def test_a_shift_by_a_quarter_brings_in_ignored_pixels_and_not_class_0():
 AUGMENTED = Augment(STRONG, 0, "augment.train")
 
 
-def part(folder, count, per_batch, *, augment=AUGMENTED):
+def part(folder, count, per_batch, *, augment=AUGMENTED, **more):
     """`count` images, of which the n-th is all n in image and target."""
     with PackedWriter(folder / "images") as images, PackedWriter(folder / "targets") as targets:
         for number in range(count):
             images.add(np.full((8, 8, 3), number, np.uint8))
             targets.add(np.full((8, 8), number, np.uint8))
     stores = PackedArrays(folder / "images"), PackedArrays(folder / "targets")
-    return Part(*stores, [Sample(i, i) for i in range(count)], augment, per_batch)
+    return Part(*stores, [Sample(i, i) for i in range(count)], augment, per_batch, **more)
 
 
 def epoch_of(batches, epoch):
@@ -175,8 +180,36 @@ def test_the_seed_and_the_epoch_fix_the_order(tmp_path):
     assert orders[0] == orders[1] and len(set(orders)) == 3
 
 
-def test_the_number_of_workers_changes_no_batch(tmp_path):
-    parts = [part(tmp_path / "1", 8, 2), part(tmp_path / "2", 5, 3)]
+def test_an_image_that_comes_again_in_an_epoch_is_drawn_anew_each_time(tmp_path):
+    parts = [part(tmp_path / "1", 8, 4), part(tmp_path / "2", 3, 4)]
+    batches = EpochBatches(parts, seed=0)
+    keys = [key for batch in epoch_of(batches, 1) for key in batch if key.part == 1]
+    times = {position: [key.repeat for key in keys if key.position == position] for position in range(3)}
+    assert sorted(times.values()) == [[0, 1], [0, 1, 2], [0, 1, 2]]
+    dataset = SegmentationDataset(parts)
+    drawn = {dataset[key][0].numpy().tobytes() for key in keys}
+    assert len(drawn) == len(keys) == 8
+
+
+def test_images_with_larger_weights_come_more_often_in_as_many_updates(tmp_path):
+    weights = np.array([1.0] * 10 + [5.0, 5.0])
+    batches = EpochBatches([part(tmp_path, 12, 3, weights=weights)], seed=0)
+    for epoch in range(1, 6):
+        keys = [key for batch in epoch_of(batches, epoch) for key in batch]
+        counts = np.bincount([key.position for key in keys], minlength=12)
+        assert counts.sum() == 12 and (counts[:10] <= 1).all() and (counts[10:] == 3).all()
+        assert [batches.update_keys(update) for update in range(4)] == epoch_of(batches, epoch)
+        assert len(set(keys)) == 12, "the same image another time is another key"
+
+
+@pytest.mark.parametrize("rare", [False, True], ids=["plain", "pasted and weighted"])
+def test_the_number_of_workers_changes_no_batch(tmp_path, rare):
+    first, second = part(tmp_path / "1", 8, 2), part(tmp_path / "2", 5, 3)
+    if rare:
+        objects = PasteParams(p=0.9, classes=("1", "2"), objects=3, min_pixels=1, scale=(0.2, 0.6), flip=True)
+        paste = Paste(first.images, first.targets, range(8), labels=[1, 2], params=objects, seed=0)
+        first = replace(first, paste=paste, weights=np.linspace(1, 3, 8))
+    parts = [first, second]
 
     def epochs(workers):
         batches = EpochBatches(parts, seed=0)
@@ -189,7 +222,7 @@ def test_the_number_of_workers_changes_no_batch(tmp_path):
 
     alone = list(epochs(0))
     assert len(set(alone)) == 8  # 2 epochs of 4 batches, all drawn anew
-    assert list(epochs(2)) == alone
+    assert list(epochs(2)) == list(epochs(1)) == alone
 
 
 def test_a_batch_holds_the_labelled_images_first_each_with_its_own_target(tmp_path):

@@ -70,24 +70,33 @@ class Paste:
         factor = math.exp(generator.uniform(math.log(low), math.log(high)))
         piece, mask = _scaled(piece, mask, factor, target.shape)
         if self._params.flip and generator.random() < 0.5:
-            piece, mask = piece[:, ::-1], mask[:, ::-1]
+            piece, mask = cv2.flip(piece, 1), cv2.flip(mask, 1)
         height, width = mask.shape
         top = generator.integers(target.shape[0] - height, endpoint=True)
         left = generator.integers(target.shape[1] - width, endpoint=True)
         place = slice(top, top + height), slice(left, left + width)
-        image[place][mask] = piece[mask]
-        target[place][mask] = label
+        # into the arrays themselves; at 512 px some 100 times as fast as to assign what a bool mask chooses
+        cv2.copyTo(piece, mask, image[place])
+        cv2.copyTo(np.full_like(mask, label), mask, target[place])
 
     def _cut(self, label: int, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pixels in the box, (h, w, 3) uint8, and which of them are the object's, (h, w) bool."""
+        """The pixels in the box, (h, w, 3) uint8, and whether each is the object's, (h, w) uint8, 255 or 0."""
         index, x, y, width, height = map(int, box)
         place = slice(y, y + height), slice(x, x + width)
-        of_class = (self._targets[index][place] == label).view(np.uint8)
-        _, pieces, stats, _ = cv2.connectedComponentsWithStats(of_class, connectivity=8)
-        # others may reach into the box; none of them fills it too, since the two would cross and be one
-        fills = (stats[:, cv2.CC_STAT_WIDTH] == width) & (stats[:, cv2.CC_STAT_HEIGHT] == height)
-        fills[0] = False  # what is not of the class
-        return self._images[index][place], pieces == int(np.flatnonzero(fills)[0])
+        mask = _mask_of(self._targets[index][place], label)
+        count, pieces = cv2.connectedComponents(mask, connectivity=8)
+        if (
+            count > 2
+        ):  # others reach into the box; none of them touches all its sides, or the two would cross and be one
+            sides = pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]
+            (number,) = set.intersection(*(set(side.tolist()) for side in sides)) - {0}
+            mask = _mask_of(pieces, number)
+        return np.ascontiguousarray(self._images[index][place]), mask
+
+
+def _mask_of(labels: np.ndarray, label: int) -> np.ndarray:
+    """255 where `labels` is `label`, else 0, uint8."""
+    return (labels == label).view(np.uint8) * np.uint8(255)
 
 
 def _scaled(
@@ -97,10 +106,10 @@ def _scaled(
     height, width = mask.shape
     factor = min(factor, largest[0] / height, largest[1] / width)
     size = max(round(width * factor), 1), max(round(height * factor), 1)
-    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    smooth = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR  # which, 5 times as fast, skips no pixel down to 0.5
     # both are smoothed alike, so that the edge of the one stays the edge of the other
-    share = cv2.resize(mask.view(np.uint8) * np.uint8(255), size, interpolation=smooth)
-    return cv2.resize(piece, size, interpolation=smooth), share > 127
+    share = cv2.resize(mask, size, interpolation=smooth)
+    return cv2.resize(piece, size, interpolation=smooth), _mask_of(share > 127, True)
 
 
 def find_objects(
@@ -112,11 +121,18 @@ def find_objects(
         target = targets[index]
         for label in labels:
             of_class = (target == label).view(np.uint8)
-            if np.count_nonzero(of_class) < min_pixels:
-                continue
-            _, _, stats, _ = cv2.connectedComponentsWithStats(of_class, connectivity=8)
-            found[label] += [(index, *map(int, row[:4])) for row in stats[1:] if row[cv2.CC_STAT_AREA] >= min_pixels]
+            if np.count_nonzero(of_class) >= min_pixels:
+                found[label] += [(index, *box) for box in _boxes(of_class, min_pixels)]
     return [Objects(label, np.array(boxes, np.int32).reshape(-1, 5)) for label, boxes in found.items()]
+
+
+def _boxes(of_class: np.ndarray, min_pixels: int) -> list[tuple[int, int, int, int]]:
+    """x, y, width, height of each piece of `min_pixels` pixels or more."""
+    left, top, width, height = cv2.boundingRect(of_class)  # few pixels are of a rare class, and looking is dear
+    part = of_class[top : top + height, left : left + width]
+    _, _, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
+    pieces = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= min_pixels].tolist()
+    return [(left + x, top + y, width, height) for x, y, width, height, _ in pieces]
 
 
 def make_paste(
