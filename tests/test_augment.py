@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from segpipe.data.augment import Augment, build_transforms, check_transforms
-from segpipe.data.dataset import EpochBatches, Part, Sample, collate, make_loader
+from segpipe.data.dataset import EpochBatches, Part, Sample, SegmentationDataset, collate, make_loader
+from segpipe.data.paste import Paste
 from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.labels import IGNORE_INDEX
+from segpipe.params import PasteParams
 
 V = IGNORE_INDEX
 STRONG = [{"HorizontalFlip": {"p": 0.5}}, {"Affine": {"rotate": [-30, 30], "p": 1}}, {"GaussNoise": {"p": 1}}]
@@ -25,8 +29,9 @@ def refusals(*transforms):
 # One outcome for each seed, epoch and image
 
 
-def draw(seed=0, epoch=3, index=5, transforms=STRONG):
-    image, target = Augment(transforms, seed, "augment.train")(IMAGE, TARGET, epoch=epoch, index=index)
+def draw(seed=0, epoch=3, index=5, repeat=0, transforms=STRONG):
+    augment = Augment(transforms, seed, "augment.train")
+    image, target = augment(IMAGE, TARGET, epoch=epoch, index=index, repeat=repeat)
     return image.tobytes() + target.tobytes()
 
 
@@ -38,8 +43,8 @@ def test_the_same_seed_epoch_and_image_give_the_same_result_whatever_was_drawn_b
     assert image.tobytes() + target.tobytes() == draw()
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 4}, {"index": 6}])
-def test_another_seed_epoch_or_image_is_drawn_anew(other):
+@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 4}, {"index": 6}, {"repeat": 1}])
+def test_another_seed_epoch_image_or_repeat_is_drawn_anew(other):
     assert draw(**other) != draw()
 
 
@@ -67,7 +72,7 @@ def test_image_and_target_are_moved_together():
     "entry, said",
     [
         ("HorizontalFlop", "0: 'HorizontalFlop' is no albumentations transform; did you mean HorizontalFlip?"),
-        ({"Compose2": None}, "0: 'Compose2' is no albumentations transform; did you mean Compose?"),
+        ({"OneOff": None}, "0: 'OneOff' is no albumentations transform; did you mean OneOf?"),
         ({"Affine": {"rotat": 5}}, "0.Affine.rotat: unknown argument; did you mean rotate?; valid: scale, translate"),
         ({"Affine": {"rotate": "much"}}, "0.Affine: 2 validation errors for InitSchema rotate"),
         ({"HorizontalFlip": {"p": 2}}, "0.HorizontalFlip: 1 validation error for InitSchema p Input should be less"),
@@ -75,6 +80,10 @@ def test_image_and_target_are_moved_together():
         ({"HorizontalFlip": {}, "VerticalFlip": {}}, "0: found ['HorizontalFlip', 'VerticalFlip']; expected one"),
         ({"OneOf": {"transforms": [{"Rotat": {}}]}}, "0.OneOf.0: 'Rotat' is no albumentations transform; did you"),
         ({"OneOf": {"transforms": [0.5]}}, "0.OneOf.0: found 0.5; expected one transform name with its arguments"),
+        ({"Compose": {"transforms": ["HorizontalFlip"]}}, "0.Compose: is no group that a list can hold; take OneOf, "),
+        ("Normalize", "0.Normalize: does not give 8-bit images; the network takes them and normalises by itself"),
+        ("Mosaic", "0.Mosaic: needs images, boxes or texts beside the image, which training does not have"),
+        ({"Rotate": {"mask_interpolation": 1}}, "0.Rotate.mask_interpolation: found 1; between two classes lies no"),
         ({"OneOf": None}, "0.OneOf.transforms: found None; expected a list of transforms"),
     ],
 )
@@ -98,9 +107,6 @@ def test_all_faults_of_the_list_come_at_once():
     ]
 
 
-# What comes in from outside the image
-
-
 def test_a_shift_by_a_quarter_brings_in_ignored_pixels_and_not_class_0():
     shift = build_transforms([{"Affine": {"translate_percent": {"x": 0.25, "y": 0}, "p": 1}}], "augment.train")
     target = np.array([[1, 2, 1, 2]] * 4, np.uint8)
@@ -108,45 +114,19 @@ def test_a_shift_by_a_quarter_brings_in_ignored_pixels_and_not_class_0():
     assert moved.tolist() == [[V, 1, 2, 1]] * 4
 
 
-@pytest.mark.parametrize(
-    "transform",
-    [
-        {"Affine": {"scale": [0.4, 0.6], "rotate": [-45, 45], "shear": [-20, 20], "p": 1}},
-        {"Rotate": {"limit": [20, 40], "p": 1}},
-        {"SafeRotate": {"limit": [20, 40], "p": 1}},
-        {"Perspective": {"scale": [0.2, 0.3], "fit_output": True, "p": 1}},
-        {"GridDistortion": {"distort_limit": 0.8, "p": 1}},
-        {"OpticalDistortion": {"distort_limit": [0.5, 0.9], "p": 1}},
-        {"PadIfNeeded": {"min_height": 40, "min_width": 40, "p": 1}},
-        {"RandomCrop": {"height": 40, "width": 40, "pad_if_needed": True, "p": 1}},
-        {"CropAndPad": {"percent": 0.2, "p": 1}},
-        {"OneOf": {"transforms": [{"Rotate": {"limit": [45, 45], "p": 1}}], "p": 1}},
-    ],
-    ids=lambda transform: next(iter(transform)),
-)
-def test_geometric_transforms_add_no_label_but_ignore(transform):
-    augment = Augment([transform], 0, "augment.train")
-    found = set()
-    for epoch in range(10):
-        image, target = augment(IMAGE, np.full_like(TARGET, 7), epoch=epoch, index=0)
-        assert target.dtype == np.uint8 and target.shape == image.shape[:2]
-        found |= set(target.ravel().tolist())
-    assert found == {7, V}
-
-
 # Batches
 
 AUGMENTED = Augment(STRONG, 0, "augment.train")
 
 
-def part(folder, count, per_batch, *, augment=AUGMENTED):
+def part(folder, count, per_batch, *, augment=AUGMENTED, **more):
     """`count` images, of which the n-th is all n in image and target."""
     with PackedWriter(folder / "images") as images, PackedWriter(folder / "targets") as targets:
         for number in range(count):
             images.add(np.full((8, 8, 3), number, np.uint8))
             targets.add(np.full((8, 8), number, np.uint8))
     stores = PackedArrays(folder / "images"), PackedArrays(folder / "targets")
-    return Part(*stores, [Sample(i, i) for i in range(count)], augment, per_batch, None)
+    return Part(*stores, [Sample(i, i) for i in range(count)], augment, per_batch, None, **more)
 
 
 def epoch_of(batches, epoch):
@@ -161,7 +141,7 @@ def test_an_epoch_is_whole_batches_without_an_image_twice(tmp_path):
     for epoch in range(20):
         keys = epoch_of(batches, epoch)
         assert [len(batch) for batch in keys] == [4, 4]
-        positions = [position for batch in keys for _, _, position in batch]
+        positions = [position for batch in keys for _, _, position, _ in batch]
         assert len(set(positions)) == 8 and set(positions) <= set(range(11))
         assert {key[:2] for batch in keys for key in batch} == {(epoch, 0)}
         left_out |= set(range(11)) - set(positions)
@@ -170,18 +150,18 @@ def test_an_epoch_is_whole_batches_without_an_image_twice(tmp_path):
 
 def test_fewer_images_than_a_batch_are_repeated_evenly_to_fill_one(tmp_path):
     (batch,) = epoch_of(EpochBatches([part(tmp_path, 3, 8)], seed=0), 0)
-    counts = np.bincount([position for _, _, position in batch])
+    counts = np.bincount([position for _, _, position, _ in batch])
     assert counts.sum() == 8 and sorted(counts) == [2, 3, 3]
 
 
 def test_the_second_part_has_its_own_order_and_starts_anew_when_used_up(tmp_path):
     first, second = part(tmp_path / "1", 8, 2), part(tmp_path / "2", 5, 3)
     keys = epoch_of(EpochBatches([first, second], seed=0), 0)
-    assert [[number for _, number, _ in batch] for batch in keys] == [[0, 0, 1, 1, 1]] * 4
-    pool = [position for batch in keys for _, number, position in batch if number == 1]
+    assert [[number for _, number, *_ in batch] for batch in keys] == [[0, 0, 1, 1, 1]] * 4
+    pool = [position for batch in keys for _, number, position, _ in batch if number == 1]
     assert sorted(pool[:5]) == sorted(pool[5:10]) == list(range(5)) and len(pool) == 12
     same_length = EpochBatches([first, part(tmp_path / "3", 8, 2)], seed=0)
-    orders = [[[p for _, n, p in batch if n == number] for batch in epoch_of(same_length, 0)] for number in (0, 1)]
+    orders = [[[p for _, n, p, _ in batch if n == number] for batch in epoch_of(same_length, 0)] for number in (0, 1)]
     assert orders[0] != orders[1]
 
 
@@ -200,8 +180,36 @@ def test_the_seed_and_the_epoch_fix_the_order(tmp_path):
     assert orders[0] == orders[1] and len(set(orders)) == 3
 
 
-def test_the_number_of_workers_changes_no_batch(tmp_path):
-    parts = [part(tmp_path / "1", 8, 2), part(tmp_path / "2", 5, 3)]
+def test_an_image_that_comes_again_in_an_epoch_is_drawn_anew_each_time(tmp_path):
+    parts = [part(tmp_path / "1", 8, 4), part(tmp_path / "2", 3, 4)]
+    batches = EpochBatches(parts, seed=0)
+    keys = [key for batch in epoch_of(batches, 1) for key in batch if key.part == 1]
+    times = {position: [key.repeat for key in keys if key.position == position] for position in range(3)}
+    assert sorted(times.values()) == [[0, 1], [0, 1, 2], [0, 1, 2]]
+    dataset = SegmentationDataset(parts)
+    drawn = {dataset[key][0].numpy().tobytes() for key in keys}
+    assert len(drawn) == len(keys) == 8
+
+
+def test_images_with_larger_weights_come_more_often_in_as_many_updates(tmp_path):
+    weights = np.array([1.0] * 10 + [5.0, 5.0])
+    batches = EpochBatches([part(tmp_path, 12, 3, weights=weights)], seed=0)
+    for epoch in range(1, 6):
+        keys = [key for batch in epoch_of(batches, epoch) for key in batch]
+        counts = np.bincount([key.position for key in keys], minlength=12)
+        assert counts.sum() == 12 and (counts[:10] <= 1).all() and (counts[10:] == 3).all()
+        assert [batches.update_keys(update) for update in range(4)] == epoch_of(batches, epoch)
+        assert len(set(keys)) == 12, "the same image another time is another key"
+
+
+@pytest.mark.parametrize("rare", [False, True], ids=["plain", "pasted and weighted"])
+def test_the_number_of_workers_changes_no_batch(tmp_path, rare):
+    first, second = part(tmp_path / "1", 8, 2), part(tmp_path / "2", 5, 3)
+    if rare:
+        objects = PasteParams(p=0.9, classes=("1", "2"), objects=3, min_pixels=1, scale=(0.2, 0.6), flip=True)
+        paste = Paste(first.images, first.targets, range(8), labels=[1, 2], params=objects, seed=0)
+        first = replace(first, paste=paste, weights=np.linspace(1, 3, 8))
+    parts = [first, second]
 
     def epochs(workers):
         batches = EpochBatches(parts, seed=0)
@@ -214,7 +222,7 @@ def test_the_number_of_workers_changes_no_batch(tmp_path):
 
     alone = list(epochs(0))
     assert len(set(alone)) == 8  # 2 epochs of 4 batches, all drawn anew
-    assert list(epochs(2)) == alone
+    assert list(epochs(2)) == list(epochs(1)) == alone
 
 
 def test_a_batch_holds_the_labelled_images_first_each_with_its_own_target(tmp_path):
@@ -222,7 +230,7 @@ def test_a_batch_holds_the_labelled_images_first_each_with_its_own_target(tmp_pa
     parts = [part(tmp_path / "1", 8, 2, augment=plain), part(tmp_path / "2", 5, 3, augment=plain)]
     batches = EpochBatches(parts, seed=0)
     for (images, targets), keys in zip(make_loader(parts, batches, 0), epoch_of(batches, 0), strict=True):
-        positions = [position for _, _, position in keys]
+        positions = [position for _, _, position, _ in keys]
         assert images[:, 0, 0, 0].tolist() == images[:, 2, 7, 7].tolist() == targets[:, 0, 0].tolist() == positions
 
 

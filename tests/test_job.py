@@ -10,9 +10,11 @@ import torch
 from tiny_training import ROOT, job_of, make_smaller
 
 import segpipe
-from segpipe.training.job import identity
+from segpipe.params import PasteParams
+from segpipe.training.job import identity, parts_of
 from segpipe.training.state import run_key
 
+RARE = PasteParams(p=0.5, classes=("Paper", "Glass"), objects=2, min_pixels=4, scale=(0.5, 1.5), flip=True)
 CPU = SimpleNamespace(device=torch.device("cpu"), world_size=1)
 
 
@@ -52,6 +54,8 @@ def retraining(job, folder: Path):
         ("optimizer", {"lr": 0.01}),
         ("scheduler", {"power": 0.5}),
         ("augment", {"train": ()}),
+        ("augment", {"paste": RARE}),
+        ("train", {"sampling": "balanced"}),
         ("train", {"epochs": 3}),
         ("train", {"ema": 0.5}),
         ("train", {"threads": 2}),
@@ -61,6 +65,21 @@ def retraining(job, folder: Path):
 def test_a_changed_parameter_names_another_run(tiny, folder, section, changes):
     job = job_of(tiny, folder)
     assert key_of(changed(job, section, **changes)) != key_of(job)
+
+
+def test_objects_come_from_the_folds_training_images_and_go_onto_labelled_ones(tiny, folder):
+    job = retraining(
+        changed(changed(job_of(tiny, folder), "augment", paste=RARE), "train", sampling="balanced"), folder
+    )
+    labeled, pseudo = parts_of(job)
+    assert labeled.paste is not None and len(labeled.weights) == len(labeled.samples)
+    train = job.prepared.folds[0].train
+    found = labeled.paste.objects
+    assert {int(box[0]) for objects in found for box in objects.boxes} <= set(train)
+    assert [job.prepared.classes.names[objects.label] for objects in found] == ["Paper", "Glass"]
+    assert pseudo.paste is None and pseudo.weights is None
+    with pytest.raises(ValueError, match=r"augment.paste.classes: found 'Papper'; .*; did you mean Paper\?"):
+        parts_of(changed(job, "augment", paste=RARE.model_copy(update={"classes": ("Papper",)})))
 
 
 def test_what_changes_no_result_names_the_same_run(tiny, folder):

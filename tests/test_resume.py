@@ -25,7 +25,10 @@ from dvc_project import command, make_tiny_project
 STAGE = "baseline@main-0"
 OUTPUTS = ("data/models/baseline/main-0", "metrics/baseline/main-0.json", "plots/baseline/main-0")
 # a network of 0.1 million weights: an update takes some 30 ms, so that what is waited for is the import of libraries
-SMALLER = ["model.encoder=test_efficientnet", "model.decoder_channels=16", "train.ema=0.9", "train.validate_every=2"]
+SMALLER = [
+    *("model.encoder=test_efficientnet", "model.decoder_channels=16", "train.ema=0.9", "train.validate_every=2"),
+    *("train.sampling=balanced", "augment.paste.p=0.5", "augment.paste.classes=[Paper,Plastic]"),
+]
 UPDATES, SAVES = 40, 100  # of a run that saves after each of them, and after each of 5 x 2 x 6 scored images
 SECONDS = 240  # before a test gives up waiting: far more than needed, as other work may share the machine
 

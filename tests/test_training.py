@@ -159,7 +159,8 @@ def test_what_is_not_finite_is_told_with_its_images_and_the_state_stays(tiny, fo
     batches = EpochBatches(parts_of(job), job.params.seed)
     batches.epoch = 2
     names = [
-        job.prepared.entries[job.prepared.folds[0].train[position]].file_name for *_, position in batches.update_keys(1)
+        job.prepared.entries[job.prepared.folds[0].train[position]].file_name
+        for _, _, position, _ in batches.update_keys(1)
     ]
     assert f"Its images: {', '.join(names)}." in str(told.value)
     (state,) = folder.glob(".checkpoints/*/state.pt")

@@ -1,6 +1,5 @@
 """Training batches: prepared images with their targets, augmented by seed, in an order that the seed fixes."""
 
-import math
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segpipe.data.augment import Augment
+from segpipe.data.paste import Paste
 from segpipe.data.resize import GREY, padded
+from segpipe.data.sampling import epoch_order, repeats
 from segpipe.data.store import PackedArrays
 from segpipe.labels import IGNORE_INDEX
 
@@ -34,10 +35,34 @@ class Part:
     augment: Augment
     per_batch: int  # how many of each update's images come from this part
     padded_to: tuple[int, int] | None  # height, width to which smaller images get a margin, so that batches are alike
+    paste: Paste | None = None  # what comes before `augment`
+    weights: np.ndarray | None = None  # (N,) float64: how often each sample comes, relative to the others; None: alike
+
+    def draw(self, position: int, *, epoch: int, repeat: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image (H, W, 3) and target (H, W), uint8, as training sees them when they come for the `repeat`-th time.
+
+        `repeat` counts from 0 within the epoch.
+        """
+        sample = self.samples[position]
+        # the margin comes first: augmentation then sees one size, and a crop cannot be larger than a narrow image
+        image = padded(self.images[sample.image], self.padded_to, GREY)
+        target = padded(self.targets[sample.target], self.padded_to, IGNORE_INDEX)
+        if self.paste is not None:
+            image, target = self.paste(image, target, epoch=epoch, index=sample.image, repeat=repeat)
+        return self.augment(image, target, epoch=epoch, index=sample.image, repeat=repeat)
+
+
+class Key(NamedTuple):
+    """One image of one update: the `repeat`-th time (from 0) that the epoch takes this position of this part."""
+
+    epoch: int
+    part: int
+    position: int
+    repeat: int
 
 
 class SegmentationDataset(Dataset):
-    """Augmented samples of several parts, by key (epoch, part, position).
+    """Augmented samples of several parts.
 
     Normalisation happens on the device (models.checkpoint.Segmenter), so that 8 bits cross from the workers.
     """
@@ -45,25 +70,20 @@ class SegmentationDataset(Dataset):
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
 
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, part_number, position = key
-        part = self.parts[part_number]
-        sample = part.samples[position]
-        # the margin comes first: augmentation then sees one size, and a crop cannot be larger than a narrow image
-        image = padded(part.images[sample.image], part.padded_to, GREY)
-        target = padded(part.targets[sample.target], part.padded_to, IGNORE_INDEX)
-        image, target = part.augment(image, target, epoch=epoch, index=sample.image)
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
+        image, target = self.parts[key.part].draw(key.position, epoch=key.epoch, repeat=key.repeat)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
 
 
-Key = tuple[int, int, int]  # epoch, part, position
+Order = tuple[np.ndarray, np.ndarray]  # positions, and how often each has come before
 
 
 class EpochBatches(Sampler[list[Key]]):
     """Keys of the batches of an epoch's updates: `per_batch` samples of each part, each part in its own seeded order.
 
     The first part sets the length of an epoch: what does not fill a batch is left out of that epoch, other images
-    each time; fewer images than a batch are repeated to fill one. Further parts start anew when used up.
+    each time; fewer images than a batch are repeated to fill one. Further parts start anew when used up. Where a part
+    has weights, they say how often each of its images comes, and the number of updates is the same.
 
     An update's batch comes in `pieces` of equal size, of which rank `rank` of `world_size` yields its own: the images
     of an update are the same, however many ranks share them. Raises ValueError where they cannot be shared evenly.
@@ -73,6 +93,7 @@ class EpochBatches(Sampler[list[Key]]):
         self, parts: Sequence[Part], seed: int, *, pieces: int = 1, rank: int = 0, world_size: int = 1
     ) -> None:
         self.sizes = [(len(part.samples), part.per_batch) for part in parts]
+        self.weights = [part.weights for part in parts]
         for number, (_, per_batch) in enumerate(self.sizes):
             if per_batch % pieces:
                 key = "train.batch_size x retrain.ratio" if number else "train.batch_size"
@@ -101,18 +122,20 @@ class EpochBatches(Sampler[list[Key]]):
         orders = self._orders()
         return [key for part in range(len(self.sizes)) for key in self._keys(orders, part, update)]
 
-    def _orders(self) -> list[np.ndarray]:
-        return [self._order(part, length, per_batch) for part, (length, per_batch) in enumerate(self.sizes)]
+    def _orders(self) -> list[Order]:
+        return [self._order(part) for part in range(len(self.sizes))]
 
-    def _keys(self, orders: list[np.ndarray], part: int, update: int) -> list[Key]:
-        per_batch = self.sizes[part][1]
-        positions = orders[part][update * per_batch : (update + 1) * per_batch]
-        return [(self.epoch, part, int(position)) for position in positions]
-
-    def _order(self, part: int, length: int, per_batch: int) -> np.ndarray:
+    def _order(self, part: int) -> Order:
+        length, per_batch = self.sizes[part]
         generator = np.random.default_rng([self.seed, self.epoch, part])
-        rounds = math.ceil(self.updates * per_batch / length)
-        return np.concatenate([generator.permutation(length) for _ in range(rounds)])
+        positions = epoch_order(length, self.updates * per_batch, generator, self.weights[part])
+        return positions, repeats(positions)
+
+    def _keys(self, orders: list[Order], part: int, update: int) -> list[Key]:
+        per_batch = self.sizes[part][1]
+        mine = slice(update * per_batch, (update + 1) * per_batch)
+        taken = zip(*(numbers[mine].tolist() for numbers in orders[part]), strict=True)
+        return [Key(self.epoch, part, position, repeat) for position, repeat in taken]
 
 
 def _cut(keys: list[Key], piece: int, pieces: int) -> list[Key]:

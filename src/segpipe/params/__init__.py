@@ -15,6 +15,7 @@ from segpipe.params.training import (
     MemberParams,
     ModelParams,
     OptimizerParams,
+    PasteParams,
     SchedulerParams,
     TrainParams,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "ModelParams",
     "OptimizerParams",
     "Params",
+    "PasteParams",
     "PseudoLabelParams",
     "SchedulerParams",
     "SplitParams",

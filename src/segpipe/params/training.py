@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from segpipe.params.values import Fraction, NonNegative, Positive, Section, Transforms, Weight, as_tuple
+from segpipe.params.values import (
+    Fraction,
+    Names,
+    NonNegative,
+    Positive,
+    Range,
+    Section,
+    Transforms,
+    Weight,
+    as_tuple,
+)
 
 OVERRIDABLE = ("seed", "model", "loss", "optimizer", "scheduler", "augment", "train", "retrain")
 
@@ -76,9 +86,29 @@ class SchedulerParams(Section):
     peak_at: Annotated[float, Field(gt=0, lt=1)]
 
 
-class AugmentParams(Section):
-    """Albumentations by name with their arguments."""
+class PasteParams(Section):
+    """Objects laid on labelled images; class names are checked where the data are."""
 
+    p: Fraction
+    classes: Names
+    objects: Positive
+    min_pixels: Positive
+    scale: Range
+    flip: bool
+
+    @model_validator(mode="after")
+    def _something_to_paste(self) -> "PasteParams":
+        if self.p > 0 and not self.classes:
+            raise ValueError("p is above 0 and classes names none; name the classes whose objects are pasted, or p: 0")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"found a class twice in {list(self.classes)}; name each once")
+        return self
+
+
+class AugmentParams(Section):
+    """Objects that are pasted, then albumentations by name with their arguments."""
+
+    paste: PasteParams
     train: Transforms
     pseudo: Transforms
 
@@ -88,6 +118,7 @@ class TrainParams(Section):
 
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]  # batch normalisation needs two images
+    sampling: Literal["uniform", "balanced"]
     accumulate: Positive
     validate_every: Positive
     patience: NonNegative

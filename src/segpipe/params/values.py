@@ -1,5 +1,6 @@
 """What the keys of params.yaml may hold, and the form that every section shares."""
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -67,6 +68,15 @@ def _name_fault(name: object) -> str | None:
     return "holds a character that cannot be shown" if UNPRINTABLE.search(name) else None
 
 
+def low_high(value: object) -> object:
+    """A pair of numbers above 0 in ascending order as a tuple; the rest is one message, whatever is wrong."""
+    pair = list(value) if isinstance(value, list | tuple) and len(value) == 2 else []
+    numbers = [number for number in pair if isinstance(number, int | float) and not isinstance(number, bool)]
+    if len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] < math.inf:
+        raise ValueError("is no range; expected two numbers above 0, the smaller one first")
+    return tuple(numbers)
+
+
 UNPRINTABLE = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves that UTF-8 cannot write
 
 FileNames = Annotated[tuple[FileName, ...], BeforeValidator(some_files)]
@@ -74,6 +84,7 @@ ClassEntry = Annotated[str | dict[str, tuple[str, ...]], BeforeValidator(class_e
 Classes = Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(as_tuple)]  # height, width in pixels
 Names = Annotated[tuple[Annotated[str, BeforeValidator(category_name)], ...], BeforeValidator(one_or_more)]
+Range = Annotated[tuple[float, float], BeforeValidator(low_high)]
 Transforms = Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(as_tuple)]
 
 

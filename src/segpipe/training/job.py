@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,10 @@ import segpipe
 from segpipe.data.augment import Augment
 from segpipe.data.dataset import Part, Sample
 from segpipe.data.lineage import Lineage
+from segpipe.data.paste import make_paste
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.data.sampling import balanced_weights
 from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.models.checkpoint import read_card
@@ -61,33 +63,52 @@ def labeled_part(
     params: MemberParams,
     padded_to: tuple[int, int] | None,
 ) -> Part:
-    """The images at `indices` of two stores with the same order, augmented and batched as the member's params say."""
+    """The images at `indices` of two stores with the same order, augmented and batched as the member's params say.
+
+    Without pasting and balanced sampling, for which every target must be read: `labeled_part_of` adds them.
+    """
     augment = Augment(params.augment.train, params.seed, "augment.train")
     samples = [Sample(index, index) for index in indices]
     return Part(images, targets, samples, augment, params.train.batch_size, padded_to)
 
 
+def labeled_part_of(prepared: Prepared, fold: FoldName, params: MemberParams) -> Part:
+    """The fold's training images as the member's params have them drawn, pasted on and augmented.
+
+    Raises ValueError for names in augment.paste.classes that no class has.
+    """
+    train = prepared.folds[fold].train
+    targets = prepared.target_store(train)
+    part = labeled_part(prepared.images, targets, train, params, prepared.image_size)
+    weights = balanced_weights(targets[index] for index in train) if params.train.sampling == "balanced" else None
+    paste = make_paste(prepared.images, targets, train, prepared.classes.names, params.augment.paste, params.seed)
+    return replace(part, paste=paste, weights=weights)
+
+
+def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParams) -> Part:
+    """Pseudo-labelled images: none gives an object, none is pasted on, each comes as often as any other."""
+    return Part(
+        prepared.images,
+        pseudo.labels,
+        [Sample(index, position) for position, index in enumerate(pseudo.indices)],
+        Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
+        round(params.train.batch_size * params.retrain.ratio),
+        prepared.image_size,
+    )
+
+
 def parts_of(job: Job) -> list[Part]:
     """Labelled images, and beside them the pseudo-labelled ones where there are any."""
-    prepared, params = job.prepared, job.params
-    train = prepared.folds[job.fold].train
-    labeled = labeled_part(prepared.images, prepared.target_store(train), train, params, prepared.image_size)
-    per_batch = round(params.train.batch_size * params.retrain.ratio)
+    params = job.params
+    labeled = labeled_part_of(job.prepared, job.fold, params)
     if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
-    if per_batch == 0:
+    pseudo = pseudo_part_of(job.prepared, job.pseudo, params)
+    if pseudo.per_batch == 0:
         raise ValueError(
             f"retrain.ratio: found {params.retrain.ratio}, which is no image in an update of {params.train.batch_size} "
             f"labelled ones; give at least {0.5 / params.train.batch_size:.3f}"
         )
-    pseudo = Part(
-        prepared.images,
-        job.pseudo.labels,
-        [Sample(index, position) for position, index in enumerate(job.pseudo.indices)],
-        Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
-        per_batch,
-        prepared.image_size,
-    )
     return [labeled, pseudo]
 
 

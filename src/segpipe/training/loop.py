@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from segpipe.data.dataset import EpochBatches
+from segpipe.data.dataset import EpochBatches, Key
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, save_weights
 from segpipe.progress import first_process, say
@@ -57,7 +57,7 @@ class Around:
     interruption: Interruption
     tracker: Tracker
     history_file: Path
-    names: Callable[[list[tuple[int, int, int]]], list[str]]  # file names of keys of `EpochBatches`
+    names: Callable[[list[Key]], list[str]]  # file names of their images
 
 
 class Training:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from segpipe.data.dataset import EpochBatches, Part, make_loader
+from segpipe.data.dataset import EpochBatches, Key, Part, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.metrics.confusion import pooled_miou
@@ -102,8 +102,9 @@ class _FileNames:
     def __init__(self, job: Job, parts: list[Part]) -> None:
         self._entries, self._parts = job.prepared.entries, parts
 
-    def __call__(self, keys: list[tuple[int, int, int]]) -> list[str]:
-        return [self._entries[self._parts[part].samples[position].image].file_name for _, part, position in keys]
+    def __call__(self, keys: list[Key]) -> list[str]:
+        samples = [self._parts[key.part].samples[key.position] for key in keys]
+        return [self._entries[sample.image].file_name for sample in samples]
 
 
 def _copy_weights(source: Path, chosen: str, out: Path) -> None:
