@@ -23,6 +23,7 @@ from segpipe.training.engine import check_engine
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.job import parts_of
 from segpipe.training.learner import Learner
+from segpipe.training.outcome import Best, closing_lines
 
 WEIGHTS = ("model", "third", "two_thirds", "last")
 
@@ -81,16 +82,31 @@ def test_averaging_changes_no_raw_weight(tiny, folder):
     assert all(torch.equal(tensor, with_average[name]) for name, tensor in without.items())
 
 
-def test_patience_ends_a_run_that_no_longer_improves_and_every_file_is_there(tiny, folder, monkeypatch):
+def test_patience_ends_a_run_that_no_longer_improves_and_every_file_is_there(tiny, folder, monkeypatch, capsys):
     left = scores(monkeypatch, [0.3, 0.2, 0.1, 0.9])
     train(tiny, folder, epochs=9, validate_every=1, patience=2)
     assert left == [0.9]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "train: stopped after epoch 3 of 9: 2 scores in a row without a better one (train.patience)",
+        "train: kept epoch 1 (raw), mIoU 0.300",
+    ]
     assert history(folder)["epoch"].tolist() == [1, 2, 3]
     assert read_card(folder / "model").chosen_epoch == 1
     files = {name: load_file(folder / f"model/{name}.safetensors") for name in WEIGHTS}
     name = next(iter(files["last"]))
     assert torch.equal(files["two_thirds"][name], files["last"][name]), "where the end came sooner, the end's weights"
     assert not torch.equal(files["model"][name], files["last"][name])
+
+
+def test_the_last_lines_say_why_a_run_ended_and_what_it_keeps_and_nothing_where_nothing_was_scored():
+    scored = [{"epoch": epoch, "tune_miou": miou} for epoch, miou in ((1, math.nan), (2, 0.3), (3, math.nan), (4, 0.2))]
+    kept = "kept epoch 2 (ema), mIoU 0.300"
+    assert closing_lines(scored, Best(2, "ema", 0.3), epochs=4) == [kept]
+    assert closing_lines(scored, Best(2, "ema", 0.3), epochs=6) == [
+        "stopped after epoch 4 of 6: 1 score in a row without a better one (train.patience)",
+        kept,
+    ]
+    assert closing_lines(scored[:1], Best(1, "raw", math.nan), epochs=1) == []
 
 
 def test_an_epoch_has_the_rate_of_its_first_update(tiny, folder):
@@ -170,7 +186,7 @@ def test_what_is_not_finite_is_told_with_its_images_and_the_state_stays(tiny, fo
 
 def test_a_run_whose_updates_are_all_skipped_stops(tiny, folder, monkeypatch):
     monkeypatch.setattr(Learner, "_losses", lambda self, *_: torch.full((3,), math.nan, requires_grad=True))
-    with pytest.raises(ValueError, match=r"every update of epoch 1 was skipped as not finite; lower optimizer.lr"):
+    with pytest.raises(ValueError, match=r"every update of epoch 1 was skipped .*; lower optimizer\.lr, .*: stop"):
         train(tiny, folder, on_nonfinite="skip")
 
 

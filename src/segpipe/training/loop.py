@@ -21,32 +21,10 @@ from segpipe.training.display import TrainingDisplay
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.interrupt import Interruption, leave_workers_to_loader
 from segpipe.training.learner import Learner, NotFinite
+from segpipe.training.outcome import Best, Fitted, closing_lines, out_of_patience
 from segpipe.training.state import State
 from segpipe.training.tracking.listener import Row
 from segpipe.training.tracking.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class Best:
-    """The weights that are kept: those after `epoch` (from 1), as trained or averaged."""
-
-    epoch: int
-    weights: Literal["raw", "ema"]
-    miou: float  # pooled, on tune images; NaN where there are none
-
-    @property
-    def file(self) -> str:
-        """Its name in the state's folder."""
-        return f"best-{self.epoch}-{self.weights}.safetensors"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The outcome of a run: one row an epoch, what is kept, and its confusion matrix of each tune image, (N, C, C)."""
-
-    history: list[Row]
-    best: Best
-    confusions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -180,8 +158,7 @@ class Training:
         return bool(self.tune.indices) and (epoch % self.train.validate_every == 0 or epoch == self.epochs)
 
     def _out_of_patience(self) -> bool:
-        since = [row for row in self.history if row["epoch"] > self.best.epoch and math.isfinite(row["tune_miou"])]
-        return 0 < self.train.patience <= len(since)
+        return out_of_patience(self.history, self.best, self.train.patience)
 
     def _mean_loss(self) -> float:
         self._settle()
@@ -189,7 +166,10 @@ class Training:
         if self.learner.skipped:
             say(f"train: {self.learner.skipped} updates were not finite and skipped so far")
         if math.isnan(loss):
-            raise ValueError(f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr")
+            raise ValueError(
+                f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr, or set "
+                "train.on_nonfinite: stop to see where it begins"
+            )
         return loss
 
     def _settle(self) -> None:
@@ -250,4 +230,6 @@ class Training:
         if not self.finished:
             self.state.finish({"epoch": self.epoch, "finished": True} | self._said())
             self._remove_old_weights()
+        for line in closing_lines(self.history, self.best, self.epochs):
+            say(f"train: {line}")
         return Fitted(self.history, self.best, self.confusions)

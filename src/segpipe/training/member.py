@@ -29,7 +29,8 @@ from segpipe.training.evaluate import evaluate
 from segpipe.training.interrupt import interruptible
 from segpipe.training.job import Job, identity, lineage_of, parts_of
 from segpipe.training.learner import Learner
-from segpipe.training.loop import Around, Best, Fitted, Training
+from segpipe.training.loop import Around, Training
+from segpipe.training.outcome import Best, Fitted
 from segpipe.training.schedule import floor_warning
 from segpipe.training.shortage import short_of_memory_in_words
 from segpipe.training.state import open_state, run_key
