@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -202,15 +203,36 @@ def section(**changes) -> TrainParams:
     "changes, told",
     [
         ({"precision": "fp16"}, "train.precision: found fp16, which this CPU cannot compute; give fp32"),
-        ({"devices": 3}, "train.batch_size: found 8, which cannot be split evenly into 3 parts"),
-        ({"devices": 4, "accumulate": 2}, "train.batch_size: found 8, which leaves one image to each of 8 parts"),
-        ({"batch_size": 2, "devices": 4}, "train.batch_size: found 2, which cannot be split evenly into 4 parts"),
+        (
+            {"batch_size": 4, "devices": 5},
+            "train.batch_size: found 4, which cannot be split evenly into 5 parts (train.devices x train.accumulate); "
+            "set train.batch_size 10, or train.devices 1 or 2",
+        ),
+        (
+            {"devices": 4, "accumulate": 2},
+            "train.batch_size: found 8, which leaves one image to each of 8 parts (train.devices x train.accumulate), "
+            "and batch normalisation needs two; set train.batch_size 16, or train.devices 1 or 2, or "
+            "train.accumulate 1",
+        ),
+        (
+            {"batch_size": 2, "devices": 4, "accumulate": 2},
+            "train.batch_size: found 2, which cannot be split evenly into 8 parts (train.devices x train.accumulate); "
+            "set train.batch_size 16",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_work(monkeypatch, changes, told):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [line for line in check_engine(section(**changes)) if line.startswith(told)]
     assert check_engine(section()) == []
+
+
+def test_several_machines_share_a_batch_too(monkeypatch):
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "3")
+    assert check_engine(section(devices=2)) == [
+        "train.batch_size: found 8, which cannot be split evenly into 6 parts (train.devices x nodes x "
+        "train.accumulate); set train.batch_size 12"
+    ]
 
 
 def test_more_gpus_than_there_are_and_half_types_they_lack_are_refused(monkeypatch):
@@ -307,6 +329,28 @@ def test_two_ranks_train_one_model_and_write_each_file_once(tiny, folder):
     distance = sum((two[name] - alone[name]).float().norm() ** 2 for name in two) ** 0.5
     length = sum(alone[name].float().norm() ** 2 for name in alone) ** 0.5
     assert 0 < distance < 0.2 * length
+
+
+REFUSED = """
+import math, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tiny_training import train, load_params
+from segpipe.stage import run_stage
+from segpipe.training.learner import Learner
+folder, losses = Path(sys.argv[2]), Learner._losses
+Learner._losses = lambda self, *batch: losses(self, *batch) * math.nan
+run_stage(lambda: train((load_params(folder / "params.yaml"), folder / "prepared"), Path("out"), devices=2))
+"""
+
+
+def test_what_two_processes_refuse_is_told_once_and_nothing_else_is_said(tiny, folder):
+    (folder / "refused.py").write_text(REFUSED, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SEGPIPE_TRACEBACK": ""}
+    words = [sys.executable, "refused.py", str(ROOT / "tests"), str(tiny[1].parent)]  # Fabric starts the second
+    done = subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 1 and done.stdout.strip() == ""
+    assert re.match(r"refused.py: update 1 \(epoch 1\) is not finite: .*\n\Z", done.stderr), done.stderr
 
 
 SKIP = """

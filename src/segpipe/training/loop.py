@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from segpipe.data.dataset import EpochBatches
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, save_weights
 from segpipe.progress import first_process, say
+from segpipe.stage import told_once
 from segpipe.tables import write_history
 from segpipe.training.display import TrainingDisplay
 from segpipe.training.evaluate import Tune, evaluate
@@ -166,10 +167,11 @@ class Training:
         if self.learner.skipped:
             say(f"train: {self.learner.skipped} updates were not finite and skipped so far")
         if math.isnan(loss):
-            raise ValueError(
-                f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr, or set "
-                "train.on_nonfinite: stop to see where it begins"
-            )
+            with told_once():  # as in `_stop_on`
+                raise ValueError(
+                    f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr, or set "
+                    "train.on_nonfinite: stop to see where it begins"
+                )
         return loss
 
     def _settle(self) -> None:
@@ -178,17 +180,18 @@ class Training:
         except NotFinite as error:
             self._stop_on(error)
 
-    def _stop_on(self, error: NotFinite) -> NoReturn:
+    def _stop_on(self, error: NotFinite) -> None:
         if self.learner.looks_first:
             self._write_state()  # the weights are those before this update
         update = error.update - (self.epoch - 1) * self.batches.updates
         images = ", ".join(self.around.names(self.batches.update_keys(update)))
         values = ", ".join(f"{name} {value:.4g}" for name, value in error.values.items())
-        raise ValueError(
-            f"update {error.update + 1} (epoch {self.epoch}) is not finite: {values}. Its images: {images}. Lower "
-            "optimizer.lr, or set train.on_nonfinite: skip. The last good state stays in "
-            f"{self.state.folder}"
-        ) from error
+        with told_once():  # all ranks agree on what is finite
+            raise ValueError(
+                f"update {error.update + 1} (epoch {self.epoch}) is not finite: {values}. Its images: {images}. Lower "
+                "optimizer.lr, or set train.on_nonfinite: skip. The last good state stays in "
+                f"{self.state.folder}"
+            ) from error
 
     def _save(self) -> None:
         self._settle()
