@@ -31,7 +31,7 @@ def compare_epochs(folder: Path, turns: int) -> None:
         for epoch in range(turns):
             prepared = Prepared(folder / codec, fold=0)
             train = prepared.folds[0].train
-            part = labeled_part(prepared.images, prepared.target_store(train), train, member)
+            part = labeled_part(prepared.images, prepared.target_store(train), train, member, prepared.image_size)
             batches = EpochBatches([part], 0)
             batches.epoch = epoch
             own = make_loader([part], batches, 0)

@@ -7,7 +7,7 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.split import fold_name
 from segpipe.progress import first_process
-from segpipe.stage import open_stage, run_stage, write_json
+from segpipe.stage import open_stage, run_stage, told_once, write_json
 from segpipe.training.check import check_members
 from segpipe.training.job import Job
 from segpipe.training.member import train_member
@@ -27,19 +27,20 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
     arguments = parser.parse_args()
-    params = open_stage(__file__)
-    check_members(params)
-    member = params.member(arguments.member)
-    job = Job(
-        round=arguments.round,
-        params=member,
-        prepared=Prepared(arguments.prepared, fold=arguments.fold),
-        fold=arguments.fold,
-        scored_size=params.submission.size,
-        out=arguments.out,
-        pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
-        baseline=arguments.baseline,
-    )
+    with told_once():
+        params = open_stage(__file__)
+        check_members(params)
+        member = params.member(arguments.member)
+        job = Job(
+            round=arguments.round,
+            params=member,
+            prepared=Prepared(arguments.prepared, fold=arguments.fold),
+            fold=arguments.fold,
+            scored_size=params.submission.size,
+            out=arguments.out,
+            pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
+            baseline=arguments.baseline,
+        )
     run = describe_run(job.round, arguments.member, job.fold, member.model_dump(mode="json"), job.prepared.classes)
     with Tracker(make_listeners(params.tracking), run) as tracker:
         miou = train_member(job, arguments.plots, tracker)

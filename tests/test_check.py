@@ -72,10 +72,11 @@ def test_all_problems_of_all_members_come_at_once_each_at_its_key():
         f"augment.pseudo.0: {TYPO.split('; ')[0]}",
         "members.second.model.encoder: found 'resnet10tt'",
         f"members.second.augment.train.0: {TYPO.split('; ')[0]}",
-        "train.batch_size: found 8, which cannot be split evenly into 3 parts (train.devices x nodes x "
-        "train.accumulate)",
+        "train.batch_size: found 8, which cannot be split evenly into 3 parts (train.devices x train.accumulate)",
     ]
-    assert lines[-1].endswith(" would do (for member second)"), "the shared value is wrong beside an override only"
+    assert lines[-1].endswith("; set train.batch_size 9, or train.accumulate 1 or 2 (for member second)"), (
+        "the shared value is wrong beside an override only"
+    )
     with pytest.raises(ValueError, match=r"^params.yaml: 5 problems\n  model.arch: "):
         check_members(params(changes | {"train.batch_size": 8}))
 
@@ -138,6 +139,14 @@ def test_check_says_all_of_it_without_a_traceback(project):
     head, *lines = done.stderr.splitlines()
     assert head == "segpipe: params.yaml: 3 problems"
     assert [line.split(":")[0].strip() for line in lines] == ["data.val", "model.arch", "augment.train.0"]
+
+
+def test_check_names_the_file_that_has_the_problem(project):
+    one = MINE | {"member_names": ["main"], "members": {"main": {}}}
+    write(project, one)
+    assert check(project).stderr.startswith("segpipe: dvc.yaml: 1 problem\n  dvc.yaml: the lists of teach, ")
+    write(project, one | {"data.val": "vla.json"})
+    assert check(project).stderr.startswith("segpipe: params.yaml, dvc.yaml: 2 problems\n  data.val: ")
 
 
 def test_check_passes_what_is_sound(project):

@@ -53,6 +53,19 @@ def test_a_log_gets_a_line_an_epoch_with_mIoU_where_it_was_scored():
     ]
 
 
+def test_a_loss_in_the_thousands_is_told_in_powers_of_ten():
+    stream = io.StringIO()
+    with TrainingDisplay(3, 1, 0, 0, stream=stream, clock=Clock()) as display:
+        for epoch, loss in enumerate((999.5, 8.111e11, float("nan")), start=1):
+            display.start_epoch(epoch)
+            display.end_epoch({"train_loss": loss}, scored=False)
+    assert stream.getvalue().splitlines() == [
+        "epoch 1/3: loss 999.500",
+        "epoch 2/3: loss 8.11e+11",
+        "epoch 3/3: loss nan",
+    ]
+
+
 def test_a_long_epoch_gets_lines_in_between_with_the_last_mIoU_that_is_known():
     printed, loss_sum = run(io.StringIO(), epochs=2, updates=25, every=1)
     assert printed.splitlines() == [

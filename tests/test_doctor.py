@@ -210,6 +210,17 @@ def test_stages_would_fail_with_a_python_that_lacks_the_packages(monkeypatch, tm
     assert (finding.verdict, finding.found) == ("bad", f"{script} lacks torch")
 
 
+@pytest.mark.parametrize(("name", "verdict"), [("link", "ok"), ("other", "warn")])
+def test_an_environment_behind_a_symbolic_link_is_this_one(monkeypatch, tmp_path, name, verdict):
+    (tmp_path / "link").symlink_to(sys.prefix)
+    (tmp_path / "other").mkdir()
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\necho \'{{"prefix": "{tmp_path}/{name}", "lacks": []}}\'\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert verdicts(tree_report())["stage python"] == verdict
+
+
 @pytest.fixture
 def small_set(tmp_path):
     """A folder of COCO files and what params.yaml would say of it."""

@@ -165,6 +165,7 @@ def test_the_page_has_the_curves_and_names_stay_text(project):
     ("options", "message"),
     [
         (["--member", "secnd"], r"--member: found 'secnd'; allowed: main, second; did you mean second\?"),
+        (["--round", "retrian"], r"--round: found 'retrian'; allowed: baseline, retrain; did you mean retrain\?"),
         (["--out", "curve.svg"], r"--out: found 'curve.svg'; expected a file name that ends in .html"),
     ],
 )

@@ -16,7 +16,7 @@ import torch
 from tiny_training import ROOT, largest_file, make_smaller, train
 
 from segpipe.data.augment import Augment
-from segpipe.stage import run_stage
+from segpipe.stage import run_stage, told_once
 from segpipe.training.interrupt import Interruption, interruptible
 from segpipe.training.learner import Learner
 from segpipe.training.shortage import short_of_memory_in_words
@@ -265,6 +265,30 @@ def test_a_full_disk_under_any_output_is_one_line(capsys, monkeypatch, tmp_path)
     told = capsys.readouterr().err
     assert ended.value.code == 1
     assert told == "predict.py: an output: File too large; make room on its disk and run the same command again\n"
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", "train.py: found 3\n"), ("1", "")])
+def test_what_all_processes_meet_alike_is_told_by_the_first_and_ends_each(capsys, monkeypatch, rank, told):
+    def main() -> None:
+        with told_once():
+            raise ValueError("found 3")
+
+    monkeypatch.setattr("segpipe.stage.SPEAKING_SECONDS", 0)
+    monkeypatch.setattr("sys.argv", ["stages/train.py"])
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit) as ended:
+        run_stage(main)
+    assert (ended.value.code, capsys.readouterr().err) == (1, told)
+
+
+def test_what_one_process_alone_meets_it_tells_itself(capsys, monkeypatch):
+    def main() -> None:
+        raise ValueError("a loader process died")
+
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit):
+        run_stage(main)
+    assert capsys.readouterr().err.endswith(": a loader process died\n")
 
 
 def test_a_file_that_may_not_be_read_keeps_its_traceback(tmp_path):

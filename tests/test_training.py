@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from segpipe.training.engine import check_engine
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.job import parts_of
 from segpipe.training.learner import Learner
+from segpipe.training.outcome import Best, closing_lines
 
 WEIGHTS = ("model", "third", "two_thirds", "last")
 
@@ -81,16 +83,31 @@ def test_averaging_changes_no_raw_weight(tiny, folder):
     assert all(torch.equal(tensor, with_average[name]) for name, tensor in without.items())
 
 
-def test_patience_ends_a_run_that_no_longer_improves_and_every_file_is_there(tiny, folder, monkeypatch):
+def test_patience_ends_a_run_that_no_longer_improves_and_every_file_is_there(tiny, folder, monkeypatch, capsys):
     left = scores(monkeypatch, [0.3, 0.2, 0.1, 0.9])
     train(tiny, folder, epochs=9, validate_every=1, patience=2)
     assert left == [0.9]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "train: stopped after epoch 3 of 9: 2 scores in a row without a better one (train.patience)",
+        "train: kept epoch 1 (raw), mIoU 0.300",
+    ]
     assert history(folder)["epoch"].tolist() == [1, 2, 3]
     assert read_card(folder / "model").chosen_epoch == 1
     files = {name: load_file(folder / f"model/{name}.safetensors") for name in WEIGHTS}
     name = next(iter(files["last"]))
     assert torch.equal(files["two_thirds"][name], files["last"][name]), "where the end came sooner, the end's weights"
     assert not torch.equal(files["model"][name], files["last"][name])
+
+
+def test_the_last_lines_say_why_a_run_ended_and_what_it_keeps_and_nothing_where_nothing_was_scored():
+    scored = [{"epoch": epoch, "tune_miou": miou} for epoch, miou in ((1, math.nan), (2, 0.3), (3, math.nan), (4, 0.2))]
+    kept = "kept epoch 2 (ema), mIoU 0.300"
+    assert closing_lines(scored, Best(2, "ema", 0.3), epochs=4) == [kept]
+    assert closing_lines(scored, Best(2, "ema", 0.3), epochs=6) == [
+        "stopped after epoch 4 of 6: 1 score in a row without a better one (train.patience)",
+        kept,
+    ]
+    assert closing_lines(scored[:1], Best(1, "raw", math.nan), epochs=1) == []
 
 
 def test_an_epoch_has_the_rate_of_its_first_update(tiny, folder):
@@ -171,7 +188,7 @@ def test_what_is_not_finite_is_told_with_its_images_and_the_state_stays(tiny, fo
 
 def test_a_run_whose_updates_are_all_skipped_stops(tiny, folder, monkeypatch):
     monkeypatch.setattr(Learner, "_losses", lambda self, *_: torch.full((3,), math.nan, requires_grad=True))
-    with pytest.raises(ValueError, match=r"every update of epoch 1 was skipped as not finite; lower optimizer.lr"):
+    with pytest.raises(ValueError, match=r"every update of epoch 1 was skipped .*; lower optimizer\.lr, .*: stop"):
         train(tiny, folder, on_nonfinite="skip")
 
 
@@ -187,15 +204,36 @@ def section(**changes) -> TrainParams:
     "changes, told",
     [
         ({"precision": "fp16"}, "train.precision: found fp16, which this CPU cannot compute; give fp32"),
-        ({"devices": 3}, "train.batch_size: found 8, which cannot be split evenly into 3 parts"),
-        ({"devices": 4, "accumulate": 2}, "train.batch_size: found 8, which leaves one image to each of 8 parts"),
-        ({"batch_size": 2, "devices": 4}, "train.batch_size: found 2, which cannot be split evenly into 4 parts"),
+        (
+            {"batch_size": 4, "devices": 5},
+            "train.batch_size: found 4, which cannot be split evenly into 5 parts (train.devices x train.accumulate); "
+            "set train.batch_size 10, or train.devices 1 or 2",
+        ),
+        (
+            {"devices": 4, "accumulate": 2},
+            "train.batch_size: found 8, which leaves one image to each of 8 parts (train.devices x train.accumulate), "
+            "and batch normalisation needs two; set train.batch_size 16, or train.devices 1 or 2, or "
+            "train.accumulate 1",
+        ),
+        (
+            {"batch_size": 2, "devices": 4, "accumulate": 2},
+            "train.batch_size: found 2, which cannot be split evenly into 8 parts (train.devices x train.accumulate); "
+            "set train.batch_size 16",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_work(monkeypatch, changes, told):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [line for line in check_engine(section(**changes)) if line.startswith(told)]
     assert check_engine(section()) == []
+
+
+def test_several_machines_share_a_batch_too(monkeypatch):
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "3")
+    assert check_engine(section(devices=2)) == [
+        "train.batch_size: found 8, which cannot be split evenly into 6 parts (train.devices x nodes x "
+        "train.accumulate); set train.batch_size 12"
+    ]
 
 
 def test_more_gpus_than_there_are_and_half_types_they_lack_are_refused(monkeypatch):
@@ -292,6 +330,28 @@ def test_two_ranks_train_one_model_and_write_each_file_once(tiny, folder):
     distance = sum((two[name] - alone[name]).float().norm() ** 2 for name in two) ** 0.5
     length = sum(alone[name].float().norm() ** 2 for name in alone) ** 0.5
     assert 0 < distance < 0.2 * length
+
+
+REFUSED = """
+import math, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tiny_training import train, load_params
+from segpipe.stage import run_stage
+from segpipe.training.learner import Learner
+folder, losses = Path(sys.argv[2]), Learner._losses
+Learner._losses = lambda self, *batch: losses(self, *batch) * math.nan
+run_stage(lambda: train((load_params(folder / "params.yaml"), folder / "prepared"), Path("out"), devices=2))
+"""
+
+
+def test_what_two_processes_refuse_is_told_once_and_nothing_else_is_said(tiny, folder):
+    (folder / "refused.py").write_text(REFUSED, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SEGPIPE_TRACEBACK": ""}
+    words = [sys.executable, "refused.py", str(ROOT / "tests"), str(tiny[1].parent)]  # Fabric starts the second
+    done = subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 1 and done.stdout.strip() == ""
+    assert re.match(r"refused.py: update 1 \(epoch 1\) is not finite: .*\n\Z", done.stderr), done.stderr
 
 
 SKIP = """

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 from itertools import product
 from pathlib import Path
 
@@ -9,11 +11,14 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from segpipe.cli import app
 from segpipe.ensemble import ROUNDS, list_candidates
 from segpipe.params import OVERRIDABLE, Params, candidate_names, load_params
 from segpipe.sources import code_deps
-from segpipe.wire import check_wired, expected_deps, member_deps, plots, wire
+from segpipe.stage import write_json
+from segpipe.wire import check_wired, expected_deps, left_behind, member_deps, plots, wire
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -228,6 +233,24 @@ def test_wire_follows_members_and_folds(tmp_path):
     assert written.startswith("# The pipeline."), "comments are kept"
     assert wire(changed, tmp_path / "dvc.yaml") == [], "a second call changes nothing"
     assert member_deps(changed)["teach"] == ["data/prepared", "data/models/baseline/main-${item.fold}"]
+
+
+def test_what_dropped_members_and_folds_leave_behind_is_named_with_the_command_that_removes_it(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    for folder in ("src", "stages"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for name in ("baseline/main-0", "baseline/second-0", "retrain/second-0", "pseudo_label/0", "pseudo_label/1"):
+        write_json(tmp_path / f"metrics/{name}.json", {})
+        write_json(tmp_path / f"plots/{name}/history.csv", {})
+    monkeypatch.chdir(tmp_path)
+    one = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"member_names": ["main"], "members": {"main": {}}}
+    Path("params.yaml").write_text(yaml.dump(one | {"ensemble": one["ensemble"] | {"rule": "best"}}))
+    said = CliRunner().invoke(app, ["wire"], catch_exceptions=False).output.splitlines()[-1]
+    assert said.startswith("metrics and plots of 1, second-0 stay until you `rm -r ")
+    subprocess.run(["sh", "-c", said.split("`")[1]], check=True)
+    left = sorted(path.name for folder in ("metrics", "plots") for path in Path(folder).glob("*/*"))
+    assert left == ["0", "0.json", "main-0", "main-0.json"]
+    assert left_behind(load_params()) == []
 
 
 def with_folds(*folds) -> Params:

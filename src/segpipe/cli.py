@@ -24,10 +24,15 @@ def main() -> None:
 @app.command()
 def wire() -> None:
     """Rewrite the lists in dvc.yaml that follow from params.yaml and from what the stages import."""
+    from segpipe.wire import left_behind
     from segpipe.wire import wire as rewrite
 
-    changed = rewrite(load_params())
+    params = load_params()
+    changed = rewrite(params)
     typer.echo(f"dvc.yaml: rewrote {', '.join(changed)}" if changed else "dvc.yaml: already fits params.yaml")
+    if names := left_behind(params):
+        files = " ".join(f"metrics/*/{name}.json plots/*/{name}" for name in names)
+        typer.echo(f"metrics and plots of {', '.join(names)} stay until you `rm -r {files}`, and commit that")
 
 
 @app.command()
@@ -64,10 +69,11 @@ def check(
         _check_data(folder, given, as_json)
     if given or as_json:
         raise ValueError("check: the options are about a data set; name its folder: `segpipe check DIR`")
-    from segpipe.doctor.parameters import parameter_problems
+    from segpipe.doctor.parameters import files_of, parameter_problems
 
     params = load_params()  # first and fast; what follows asks the libraries, which takes seconds
-    stop_on("params.yaml", parameter_problems(params))
+    problems = parameter_problems(params)
+    stop_on(files_of(problems), problems)
     folds = ", ".join(map(str, params.split.train_folds))
     typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {folds}")
 

@@ -4,12 +4,16 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import segpipe
 from segpipe.params import Params, load_params
+from segpipe.progress import first_process
 
+SPEAKING_SECONDS = 3.0  # for the first of several processes to tell of an error: torchrun ends all when one is gone
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, used up quota, limit on a file's size
 
 
@@ -67,6 +71,21 @@ def run_stage(main: Callable[[], None]) -> None:
         if message is None or os.environ.get("SEGPIPE_TRACEBACK"):
             raise
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Around what all processes of one training do alike: of bad input that they meet there only the first one tells.
+
+    An error outside such a block may be one process's own, and is told by whichever has it.
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        if first_process():
+            raise
+        time.sleep(SPEAKING_SECONDS)
         raise SystemExit(1) from error
 
 

@@ -90,6 +90,23 @@ def wiring_problems(params: Params, path: Path = PIPELINE) -> list[str]:
     return [f"{path}: {lists}: run `segpipe wire`"] if changed else []
 
 
+def left_behind(params: Params, root: Path = Path()) -> list[str]:
+    """Models, `<member>-<fold>`, and folds that params.yaml no longer names and whose metrics or plots are still there.
+
+    These belong to git, and DVC removes no output of a stage that is gone.
+    """
+    folds = [str(fold) for fold in params.split.train_folds]
+    models = [f"{member}-{fold}" for member in params.member_names for fold in folds]
+    wanted = dict.fromkeys(ROUNDS, models) | {"pseudo_label": folds}
+    there = {
+        path.stem
+        for stage, names in wanted.items()
+        for path in (*(root / "metrics" / stage).glob("*.json"), *(root / "plots" / stage).glob("*/"))
+        if path.stem not in names
+    }
+    return sorted(there)
+
+
 def _rewrite(pipeline: dict, params: Params, root: Path) -> list[str]:
     """Put the expected lists into the parsed dvc.yaml; return the names of what changed."""
     changed = []

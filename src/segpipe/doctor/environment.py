@@ -80,7 +80,7 @@ def _stage_python() -> Finding:
     said = json.loads(done.stdout)
     if said["lacks"]:
         return Finding("stage python", "bad", f"{path} lacks {', '.join(said['lacks'])}", activate)
-    if said["prefix"] != sys.prefix:
+    if Path(said["prefix"]).resolve() != Path(sys.prefix).resolve():  # .venv may be a symbolic link
         return Finding("stage python", "warn", f"{path}, another environment than this one ({sys.prefix})", activate)
     return Finding("stage python", "ok", f"{path}, this environment")
 

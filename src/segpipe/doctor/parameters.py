@@ -11,7 +11,7 @@ from pathlib import Path
 from segpipe.data.source.lists import missing_files
 from segpipe.doctor.extent import SAMPLE_ROOT
 from segpipe.params import DataParams, Params
-from segpipe.wire import wiring_problems
+from segpipe.wire import PIPELINE, wiring_problems
 
 
 def parameter_problems(params: Params, *, libraries: bool = True) -> list[str]:
@@ -21,6 +21,13 @@ def parameter_problems(params: Params, *, libraries: bool = True) -> list[str]:
     """
     found = [*_file_problems(params.data), *wiring_problems(params)]
     return [*found, *(_library_problems() if libraries else ())]
+
+
+def files_of(problems: list[str]) -> str:
+    """The files in which these problems stand: params.yaml, dvc.yaml, or both."""
+    of_pipeline = [line.startswith(f"{PIPELINE}: ") for line in problems]
+    names = {"params.yaml": not all(of_pipeline), str(PIPELINE): any(of_pipeline)}
+    return ", ".join(name for name, has_some in names.items() if has_some)
 
 
 def _file_problems(data: DataParams) -> list[str]:

@@ -1,6 +1,5 @@
 """The commands of `segpipe show`; each loads what it needs when it is called."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +10,6 @@ from segpipe.params import load_params
 app = typer.Typer(help="Show what params.yaml will do, before anything runs.", no_args_is_help=True)
 
 
-class Round(StrEnum):
-    """The two trainings of a member."""
-
-    baseline = "baseline"
-    retrain = "retrain"
-
-
 @app.callback()
 def main() -> None:
     """Show what params.yaml will do, before anything runs."""
@@ -26,7 +18,7 @@ def main() -> None:
 @app.command()
 def schedule(
     member: Annotated[str | None, typer.Option(help="its name; none is the first of member_names")] = None,
-    round_: Annotated[Round, typer.Option("--round", help="which training")] = Round.baseline,
+    round_: Annotated[str, typer.Option("--round", help="which training: baseline or retrain")] = "baseline",
     out: Annotated[
         Path | None, typer.Option(help="also write a page with the curve: a name that ends in .html")
     ] = None,
@@ -37,7 +29,7 @@ def schedule(
 
     if out is not None:
         check_name(out)
-    planned = plan_schedule(load_params(), member, round_.value)
+    planned = plan_schedule(load_params(), member, round_)
     typer.echo(to_text(planned))
     if out is not None:
         write_page(planned, out)

@@ -7,6 +7,7 @@ from functools import cached_property
 from segpipe.doctor.extent import training_images
 from segpipe.params import OptimizerParams, Params, SchedulerParams, not_allowed
 from segpipe.training.schedule import MADGRAD_EPS, base_rates, floor_warning, lr_factor
+from segpipe.wire import ROUNDS
 
 COLUMNS, ROWS = 60, 5  # of the curve, in characters
 MANY_STEPS = 8  # of more, the first few and the last are listed
@@ -48,13 +49,15 @@ class Schedule:
 
 
 def plan_schedule(params: Params, member_name: str | None, round_: str) -> Schedule:
-    """That of a member (the first, for None) in the first of `split.train_folds`.
+    """That of a member (the first, for None) in the first of `split.train_folds`; `round_` is one of ROUNDS.
 
-    Raises ValueError for an unknown member, and where there are no data whose training images could be counted.
+    Raises ValueError for an unknown member or round, and where there are no data whose training images can be counted.
     """
     name = member_name or params.member_names[0]
     if name not in params.member_names:
         raise ValueError(not_allowed("--member", name, params.member_names))
+    if round_ not in ROUNDS:
+        raise ValueError(not_allowed("--round", round_, ROUNDS))
     member, fold = params.member(name), params.split.train_folds[0]
     images, source = training_images(params, fold)
     size = member.train.batch_size

@@ -76,7 +76,7 @@ class TrainingDisplay:
 
     def end_epoch(self, row: Row, *, scored: bool) -> None:
         """The epoch's line in a log."""
-        parts = [f"loss {row['train_loss']:.3f}"]
+        parts = [_loss(row["train_loss"])]
         if scored:
             self._miou = row["tune_miou"]
             parts.append(f"mIoU {self._miou:.3f}")
@@ -88,7 +88,7 @@ class TrainingDisplay:
 
     def _status(self) -> str:
         loss = self._loss_sum.item() / max(self._losses, 1)
-        parts = [f"epoch {self._epoch}/{self._epochs}", f"loss {loss:.3f}"]
+        parts = [f"epoch {self._epoch}/{self._epochs}", _loss(loss)]
         if self._miou is not None:
             parts.append(f"mIoU {self._miou:.3f}")
         return ", ".join([*parts, self._images_per_second(), self._left()])
@@ -107,3 +107,8 @@ class TrainingDisplay:
             per_scoring = self._tune_images * training / self._images_done * FORWARD_SHARE
         updates_left = self._progress.total - self._progress.done
         return f"{duration(updates_left * per_update + self._scorings_left * per_scoring)} left"
+
+
+def _loss(value: float) -> str:
+    """Thousands are a run gone astray, whose size in powers of ten is enough: 0.512, but 8.11e+11."""
+    return f"loss {value:.3f}" if value < 1000 else f"loss {value:.2e}"

@@ -3,6 +3,8 @@
 The loop is ours; what a swap of Fabric would change stands here.
 """
 
+import logging
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -37,19 +39,29 @@ def check_engine(train: TrainParams) -> list[str]:
     compiler = os.environ.get("CXX", "g++")
     if train.compile and shutil.which(compiler) is None:
         problems.append(f"train.compile: found true, but there is no compiler {compiler}; install one, or give false")
-    share = train.devices * _num_nodes() * train.accumulate
-    where = f"{share} parts (train.devices x nodes x train.accumulate)"
-    if train.batch_size % share:
-        nearest = max(train.batch_size // share, 2) * share
-        problems.append(
-            f"train.batch_size: found {train.batch_size}, which cannot be split evenly into {where}; {nearest} would do"
-        )
-    elif train.batch_size // share < 2:
-        problems.append(
-            f"train.batch_size: found {train.batch_size}, which leaves one image to each of {where}, and batch "
-            f"normalisation needs two; give at least {2 * share}"
-        )
+    problems += _batch_problems(train, _num_nodes())
     return problems
+
+
+def _batch_problems(train: TrainParams, nodes: int) -> list[str]:
+    """Whether each rank gets as many images in each of its passes, and two or more."""
+    shared_by = {"train.devices": train.devices, "nodes": nodes, "train.accumulate": train.accumulate}
+    parts = math.prod(shared_by.values())
+    if train.batch_size % parts == 0 and train.batch_size // parts >= 2:
+        return []
+    advice = [f"train.batch_size {max(-(-train.batch_size // parts), 2) * parts}"]
+    for key in ("train.devices", "train.accumulate"):
+        others = parts // shared_by[key]
+        fewer = [n for n in range(1, shared_by[key]) if train.batch_size % (n * others) == 0]
+        if fitting := [str(n) for n in fewer if train.batch_size // (n * others) >= 2]:
+            advice.append(f"{key} {' or '.join(fitting)}")
+    # a lone node shares nothing and is no key of params.yaml
+    where = f"{parts} parts ({' x '.join(key for key, n in shared_by.items() if key != 'nodes' or n > 1)})"
+    if train.batch_size % parts:
+        why = f"cannot be split evenly into {where}"
+    else:
+        why = f"leaves one image to each of {where}, and batch normalisation needs two"
+    return [f"train.batch_size: found {train.batch_size}, which {why}; set {', or '.join(advice)}"]
 
 
 def usable_precisions() -> list[str]:
@@ -77,6 +89,8 @@ def start_engine(params: TrainParams, seed: int) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first handle is made
     torch.use_deterministic_algorithms(exact, warn_only=True)
     torch.backends.cudnn.benchmark = not exact  # tries algorithms and takes the fastest, another one another time
+    for greeting in ("distributed", "rank_zero"):  # who joins, and of how many; what goes wrong is told elsewhere
+        logging.getLogger(f"lightning_fabric.utilities.{greeting}").setLevel(logging.WARNING)
     several = params.devices * _num_nodes() > 1
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,37 +16,16 @@ from segpipe.data.dataset import EpochBatches, Key
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, save_weights
 from segpipe.progress import first_process, say
+from segpipe.stage import told_once
 from segpipe.tables import write_history
 from segpipe.training.display import TrainingDisplay
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.interrupt import Interruption, leave_workers_to_loader
 from segpipe.training.learner import Learner, NotFinite
+from segpipe.training.outcome import Best, Fitted, closing_lines, out_of_patience
 from segpipe.training.state import State
 from segpipe.training.tracking.listener import Row
 from segpipe.training.tracking.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class Best:
-    """The weights that are kept: those after `epoch` (from 1), as trained or averaged."""
-
-    epoch: int
-    weights: Literal["raw", "ema"]
-    miou: float  # pooled, on tune images; NaN where there are none
-
-    @property
-    def file(self) -> str:
-        """Its name in the state's folder."""
-        return f"best-{self.epoch}-{self.weights}.safetensors"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The outcome of a run: one row an epoch, what is kept, and its confusion matrix of each tune image, (N, C, C)."""
-
-    history: list[Row]
-    best: Best
-    confusions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -180,8 +159,7 @@ class Training:
         return bool(self.tune.indices) and (epoch % self.train.validate_every == 0 or epoch == self.epochs)
 
     def _out_of_patience(self) -> bool:
-        since = [row for row in self.history if row["epoch"] > self.best.epoch and math.isfinite(row["tune_miou"])]
-        return 0 < self.train.patience <= len(since)
+        return out_of_patience(self.history, self.best, self.train.patience)
 
     def _mean_loss(self) -> float:
         self._settle()
@@ -189,7 +167,11 @@ class Training:
         if self.learner.skipped:
             say(f"train: {self.learner.skipped} updates were not finite and skipped so far")
         if math.isnan(loss):
-            raise ValueError(f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr")
+            with told_once():  # as in `_stop_on`
+                raise ValueError(
+                    f"every update of epoch {self.epoch} was skipped as not finite; lower optimizer.lr, or set "
+                    "train.on_nonfinite: stop to see where it begins"
+                )
         return loss
 
     def _settle(self) -> None:
@@ -198,17 +180,18 @@ class Training:
         except NotFinite as error:
             self._stop_on(error)
 
-    def _stop_on(self, error: NotFinite) -> NoReturn:
+    def _stop_on(self, error: NotFinite) -> None:
         if self.learner.looks_first:
             self._write_state()  # the weights are those before this update
         update = error.update - (self.epoch - 1) * self.batches.updates
         images = ", ".join(self.around.names(self.batches.update_keys(update)))
         values = ", ".join(f"{name} {value:.4g}" for name, value in error.values.items())
-        raise ValueError(
-            f"update {error.update + 1} (epoch {self.epoch}) is not finite: {values}. Its images: {images}. Lower "
-            "optimizer.lr, or set train.on_nonfinite: skip. The last good state stays in "
-            f"{self.state.folder}"
-        ) from error
+        with told_once():  # all ranks agree on what is finite
+            raise ValueError(
+                f"update {error.update + 1} (epoch {self.epoch}) is not finite: {values}. Its images: {images}. Lower "
+                "optimizer.lr, or set train.on_nonfinite: skip. The last good state stays in "
+                f"{self.state.folder}"
+            ) from error
 
     def _save(self) -> None:
         self._settle()
@@ -250,4 +233,6 @@ class Training:
         if not self.finished:
             self.state.finish({"epoch": self.epoch, "finished": True} | self._said())
             self._remove_old_weights()
+        for line in closing_lines(self.history, self.best, self.epochs):
+            say(f"train: {line}")
         return Fitted(self.history, self.best, self.confusions)

@@ -23,13 +23,15 @@ from segpipe.models.checkpoint import (
     write_card,
 )
 from segpipe.progress import first_process, say
+from segpipe.stage import told_once
 from segpipe.tables import write_confusion, write_history, write_iou
 from segpipe.training.engine import split_batch, start_engine
 from segpipe.training.evaluate import evaluate
 from segpipe.training.interrupt import interruptible
 from segpipe.training.job import Job, identity, lineage_of, parts_of
 from segpipe.training.learner import Learner
-from segpipe.training.loop import Around, Best, Fitted, Training
+from segpipe.training.loop import Around, Training
+from segpipe.training.outcome import Best, Fitted
 from segpipe.training.schedule import floor_warning
 from segpipe.training.shortage import short_of_memory_in_words
 from segpipe.training.state import open_state, run_key
@@ -44,9 +46,11 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
     A run that was interrupted goes on from its state. Raises ValueError, before any training, for names that no library
     knows and for labels that come from a teacher which saw this fold's held-out images.
     """
-    description = architecture(job.params.model, job.prepared.classes.num_classes)
+    with told_once():
+        description = architecture(job.params.model, job.prepared.classes.num_classes)
     fabric = start_engine(job.params.train, job.params.seed)
-    parts, lineage = parts_of(job), lineage_of(job)
+    with told_once():
+        parts, lineage = parts_of(job), lineage_of(job)
     if job.round == "retrain" and len(parts) == 1:
         say("retrain: there are no pseudo labels, so the baseline stays as it is")
         card, fitted = _keep_baseline(job)
