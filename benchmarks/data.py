@@ -4,7 +4,8 @@
   of images and masks, one process), on the same 512x512 JPEGs with 8 polygons each;
 - an epoch: a shuffled pass over the stores, without augmentation, and the notebooks' loop, which decodes and
   rasterises in every `__getitem__`; both in one process, batches of 16;
-- growth: time for each image and private memory of `prepare` on 1,000, 5,000 and 20,000 images of 64x64.
+- growth: processor time for each image by one process, and private memory of two with their parent, on 1,000, 5,000
+  and 20,000 images of 64x64.
 
 What is compared takes turns; figures are medians of the ratios of one turn (least to most).
 
@@ -97,7 +98,7 @@ def private_bytes(pid: int) -> int:
 
 
 def in_child(root: Path, what: str) -> tuple[float, int]:
-    """Seconds that `measure_child` took, and the highest private memory meanwhile."""
+    """What `measure_child` prints, and the highest private memory meanwhile."""
     command = [sys.executable, __file__, "--child", what, "--root", str(root)]
     process, highest = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), 0
     while process.poll() is None:
@@ -107,7 +108,7 @@ def in_child(root: Path, what: str) -> tuple[float, int]:
 
 
 def measure_child(root: Path, what: str) -> None:
-    """Read the lists (`read`), or prepare with one process (`1`) or two (`2`); print the seconds it took."""
+    """Print what the lists take once read (`read`), or the processor time of preparing by one process (`1`) or two."""
     data, split = drawn_params(load_params(), root, SMALL_SIDE, "raw")
     if what == "read":
         before = private_bytes(os.getpid())
@@ -115,7 +116,8 @@ def measure_child(root: Path, what: str) -> None:
         print(json.dumps(private_bytes(os.getpid()) - before if kept else 0))
         return
     with tempfile.TemporaryDirectory(dir=root) as out:
-        print(json.dumps(seconds(lambda: prepare(data, split, Path(out), processes=int(what)))))
+        prepare(data, split, Path(out), processes=int(what))
+        print(json.dumps(time.process_time()))
 
 
 def compare_growth(folder: Path, turns: int) -> None:
@@ -141,7 +143,7 @@ def main() -> None:
     """All of it, or the part that `--only` names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("preparing", "growth"))
-    parser.add_argument("--images", type=int, default=1_000, help="of 512x512")
+    parser.add_argument("--images", type=int, default=600, help="of 512x512")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
