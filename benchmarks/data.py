@@ -116,8 +116,9 @@ def measure_child(root: Path, what: str) -> None:
         print(json.dumps(private_bytes(os.getpid()) - before if kept else 0))
         return
     with tempfile.TemporaryDirectory(dir=root) as out:
+        start = time.process_time()
         prepare(data, split, Path(out), processes=int(what))
-        print(json.dumps(time.process_time()))
+        print(json.dumps(time.process_time() - start))
 
 
 def compare_growth(folder: Path, turns: int) -> None:
