@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -65,24 +66,23 @@ def compare_preparing(folder: Path, count: int, turns: int) -> None:
     """Print ratios of time and disk; leaves the stores in `folder` for the epochs."""
     root, params = folder / "drawn", load_params()
     draw_set(root, count, SIDE, OBJECTS)
-    rows, disk = [], {}
+    script = partial(plain_script, root, folder / "script")
+    ours = {codec: partial(prepare, *drawn_params(params, root, SIDE, codec), folder / codec) for codec in CODECS}
+    rows, work = [], []
     for _ in range(turns):
-        row = {}
-        for codec in CODECS:
-            data, split = drawn_params(params, root, SIDE, codec)
-            shutil.rmtree(folder / codec, ignore_errors=True)
-            row[codec] = seconds(lambda d=data, s=split, out=folder / codec: prepare(d, s, out))
-            disk[codec] = folder_bytes(folder / codec)
-        row["script"] = seconds(lambda: plain_script(root, folder / "script"))
-        disk["script"] = folder_bytes(folder / "script")
-        print(
-            f"preparing {count} images: " + ", ".join(f"{name} {took:.1f} s" for name, took in row.items()), flush=True
-        )
-        rows.append(row)
-    shutil.rmtree(folder / "script")
+        alone = {name: partial(way, processes=1) for name, way in ours.items()} | {"script": script}
+        work.append({name: seconds(way, time.process_time) for name, way in alone.items()})
+        rows.append({name: seconds(way) for name, way in (ours | {"script": script}).items()})
+        told = ", ".join(f"{name} {took:.1f} s" for name, took in rows[-1].items())
+        print(f"preparing {count} images: {told}", flush=True)
+    script_bytes = folder_bytes(folder / "script")
     for codec in CODECS:
-        times = spread([row["script"] / row[codec] for row in rows])
-        print(f"  {codec}: {times} x as fast as the script, {disk[codec] / disk['script']:.2f} of its disk")
+        by_clock, by_processor = (spread([row["script"] / row[codec] for row in table]) for table in (rows, work))
+        print(
+            f"  {codec}: {by_clock} x as fast as the script, {by_processor} x in processor time of one process; "
+            f"{folder_bytes(folder / codec) / script_bytes:.2f} of its disk"
+        )
+    shutil.rmtree(folder / "script")
 
 
 def private_bytes(pid: int) -> int:
