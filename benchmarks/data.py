@@ -4,7 +4,8 @@
   of images and masks, one process), on the same 512x512 JPEGs with 8 polygons each;
 - an epoch: a shuffled pass over the stores, without augmentation, and the notebooks' loop, which decodes and
   rasterises in every `__getitem__`; both in one process, batches of 16;
-- growth: time for each image and private memory of `prepare` on 1,000, 5,000 and 20,000 images of 64x64.
+- growth: processor time for each image by one process, and private memory of two with their parent, on 1,000, 5,000
+  and 20,000 images of 64x64.
 
 What is compared takes turns; figures are medians of the ratios of one turn (least to most).
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -64,24 +66,23 @@ def compare_preparing(folder: Path, count: int, turns: int) -> None:
     """Print ratios of time and disk; leaves the stores in `folder` for the epochs."""
     root, params = folder / "drawn", load_params()
     draw_set(root, count, SIDE, OBJECTS)
-    rows, disk = [], {}
+    script = partial(plain_script, root, folder / "script")
+    ours = {codec: partial(prepare, *drawn_params(params, root, SIDE, codec), folder / codec) for codec in CODECS}
+    rows, work = [], []
     for _ in range(turns):
-        row = {}
-        for codec in CODECS:
-            data, split = drawn_params(params, root, SIDE, codec)
-            shutil.rmtree(folder / codec, ignore_errors=True)
-            row[codec] = seconds(lambda d=data, s=split, out=folder / codec: prepare(d, s, out))
-            disk[codec] = folder_bytes(folder / codec)
-        row["script"] = seconds(lambda: plain_script(root, folder / "script"))
-        disk["script"] = folder_bytes(folder / "script")
-        print(
-            f"preparing {count} images: " + ", ".join(f"{name} {took:.1f} s" for name, took in row.items()), flush=True
-        )
-        rows.append(row)
-    shutil.rmtree(folder / "script")
+        alone = {name: partial(way, processes=1) for name, way in ours.items()} | {"script": script}
+        work.append({name: seconds(way, time.process_time) for name, way in alone.items()})
+        rows.append({name: seconds(way) for name, way in (ours | {"script": script}).items()})
+        told = ", ".join(f"{name} {took:.1f} s" for name, took in rows[-1].items())
+        print(f"preparing {count} images: {told}", flush=True)
+    script_bytes = folder_bytes(folder / "script")
     for codec in CODECS:
-        times = spread([row["script"] / row[codec] for row in rows])
-        print(f"  {codec}: {times} x as fast as the script, {disk[codec] / disk['script']:.2f} of its disk")
+        by_clock, by_processor = (spread([row["script"] / row[codec] for row in table]) for table in (rows, work))
+        print(
+            f"  {codec}: {by_clock} x as fast as the script, {by_processor} x in processor time of one process; "
+            f"{folder_bytes(folder / codec) / script_bytes:.2f} of its disk"
+        )
+    shutil.rmtree(folder / "script")
 
 
 def private_bytes(pid: int) -> int:
@@ -97,7 +98,7 @@ def private_bytes(pid: int) -> int:
 
 
 def in_child(root: Path, what: str) -> tuple[float, int]:
-    """Seconds that `measure_child` took, and the highest private memory meanwhile."""
+    """What `measure_child` prints, and the highest private memory meanwhile."""
     command = [sys.executable, __file__, "--child", what, "--root", str(root)]
     process, highest = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), 0
     while process.poll() is None:
@@ -107,7 +108,7 @@ def in_child(root: Path, what: str) -> tuple[float, int]:
 
 
 def measure_child(root: Path, what: str) -> None:
-    """Read the lists (`read`), or prepare with one process (`1`) or two (`2`); print the seconds it took."""
+    """Print what the lists take once read (`read`), or the processor time of preparing by one process (`1`) or two."""
     data, split = drawn_params(load_params(), root, SMALL_SIDE, "raw")
     if what == "read":
         before = private_bytes(os.getpid())
@@ -115,7 +116,9 @@ def measure_child(root: Path, what: str) -> None:
         print(json.dumps(private_bytes(os.getpid()) - before if kept else 0))
         return
     with tempfile.TemporaryDirectory(dir=root) as out:
-        print(json.dumps(seconds(lambda: prepare(data, split, Path(out), processes=int(what)))))
+        start = time.process_time()
+        prepare(data, split, Path(out), processes=int(what))
+        print(json.dumps(time.process_time() - start))
 
 
 def compare_growth(folder: Path, turns: int) -> None:
@@ -141,7 +144,7 @@ def main() -> None:
     """All of it, or the part that `--only` names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("preparing", "growth"))
-    parser.add_argument("--images", type=int, default=1_000, help="of 512x512")
+    parser.add_argument("--images", type=int, default=600, help="of 512x512")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
