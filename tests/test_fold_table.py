@@ -141,6 +141,18 @@ def test_near_copies_stay_together_unless_told_otherwise(root, joined):
     assert together == {True} if joined else False in together
 
 
+def test_folds_that_near_copies_make_impossible_say_so(root):
+    train = pictures("g", "h", "i", height=64, width=64)
+    write_folder(root, train=train)
+    for stem, quality in (("g", 90), ("h", 60), ("i", 75)):
+        (root / f"{stem}.png").write_bytes(cv2.imencode(".jpg", smoothed(), [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+    said = (
+        r"found 1 groups of images for 2 folds; .* Lower it\. 3 pairs of near copies are kept together by split\.near"
+    )
+    with pytest.raises(ValueError, match=said):
+        prepare_folder(root, split=split_params(folds=2), val=None, judge="val.json")
+
+
 # Folds from a file
 
 

@@ -138,9 +138,9 @@ def test_of_a_fold_only_what_it_does_not_hold_out_is_counted(project):
     change(
         data={"root": "data/raw/own", "val": None}, split={"folds": 2, "group_by": r"/(\w)\d+", "train_folds": [0, 1]}
     )
-    coco([f"a{number}.png" for number in range(9)] + [f"b{number}.png" for number in range(4)])
-    # two scenes, one held out by each fold
-    assert {training_images(load_params(), fold)[0] for fold in (0, 1)} == {9, 4}
+    coco([f"a{number}.png" for number in range(9)] + ["b0.png", "b1.png", "b2.png", "b3.png", "c0.png", "d0.png"])
+    # scenes of nine, four, one and one images; each fold holds two of them out, one to tune and one to judge
+    assert {training_images(load_params(), fold)[0] for fold in (0, 1)} == {10, 5}
 
 
 def test_where_nothing_can_be_counted_the_message_says_what_to_run(project):

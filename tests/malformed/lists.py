@@ -263,7 +263,7 @@ SECTIONS: dict[str, list[Case]] = {
             "one scene in all images",
             "split.group_by",
             r"(\.png)",
-            "found 1 scene both in judge images and in training",
+            "found 1 scene both in judge images and",
         ),
         Case(
             "one validation image",

@@ -17,17 +17,20 @@ COARSE = 8  # cells of the shape by which candidates are found
 FLAT = 2.0  # grey levels: a picture whose cells deviate less has no shape, and is a copy of nothing
 RADIUS = 0.25  # distance of coarse shapes, which have length 1; copies have at most 0.2
 NEIGHBORS = 8  # candidates of an image: bounds the work where thousands look alike
-DIFFERENCE = 0.6  # largest share of (SLACK + local contrast) by which a cell may still differ after the fit
-SLACK = 20.0  # grey levels
+DIFFERENCE = 0.6  # largest share of (slack + local contrast) by which a cell may still differ after the fit
+SLACK = 20.0  # grey levels; less in a picture whose cells deviate less
 CHUNK = 2048  # pairs fitted at a time: 60 MB of working memory
 
 
 def fingerprint(image: np.ndarray) -> bytes:
-    """The (H, W, 3) uint8 RGB image as 32 x 32 grey cells, one byte each; about 0.2 ms for 512 x 512 pixels."""
+    """The (H, W, 3) uint8 RGB image as 32 x 32 grey cells, one byte each; about 0.2 ms for 512 x 512 pixels.
+
+    All zeros, of which nothing is a copy, where an axis has fewer pixels than cells: a fit would find everything alike.
+    """
+    if min(image.shape[:2]) < SIDE:
+        return bytes(SIDE * SIDE)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    # where an axis has fewer pixels than cells there are no areas to average
-    method = cv2.INTER_AREA if min(grey.shape) >= SIDE else cv2.INTER_LINEAR
-    return cv2.resize(grey, (SIDE, SIDE), interpolation=method).tobytes()
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).tobytes()
 
 
 def near_duplicates(fingerprints: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -89,7 +92,7 @@ def _differences(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(P,) largest difference that stays when each of `cells` is fitted to its partner in `others`, (P, 32, 32) both.
 
     The fit is linear least squares: brightness, contrast, a bend (what is too bright is cut off at white), shift and
-    zoom along each axis, these by the slopes of the picture. In units of SLACK + the local contrast of both.
+    zoom along each axis, these by the slopes of the picture. In units of slack + the local contrast of both.
     """
     first, second = cells.astype(np.float32), others.astype(np.float32)
     spread = first.std(axis=(1, 2), keepdims=True) + 1e-3
@@ -103,7 +106,7 @@ def _differences(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
     factors = np.linalg.solve(turned @ basis + ridge, turned @ second.reshape(len(level), -1, 1))
     rest = np.abs(second - (basis @ factors).reshape(second.shape))
     contrast = np.minimum(_local_contrast(cells), _local_contrast(others))
-    return (rest / (SLACK + contrast)).max(axis=(1, 2))
+    return (rest / (np.minimum(SLACK, spread) + contrast)).max(axis=(1, 2))
 
 
 def _local_contrast(cells: np.ndarray) -> np.ndarray:

@@ -147,7 +147,8 @@ def _grouped(
     try:
         folds = draw_folds(images, split, given, own_judge=bool(data.judge))
     except ValueError as error:
-        findings.blocking.append(f"{PARAMS}: {error}")
+        joined = f" {len(pairs)} pairs of near copies are kept together by split.near_duplicates." if pairs else ""
+        findings.blocking.append(f"{PARAMS}: {error}{joined}")
         raise findings.error(data.root, data.on_problem) from error
     return [replace(entry, group=group) for entry, group in zip(packed.entries, groups, strict=True)], folds
 
