@@ -63,11 +63,12 @@ def read_label_maps(
     if not pairs and not may_be_empty:
         problems.append(Problem(str(path), "'images'", "the list is empty", "at least one entry"))
     values = frozenset(category.id for category in categories) if categories_sound else None
+    resolved_root = root.resolve()
     counts = Counter(normal_name(pair.image) for pair in pairs if pair.image)
     for number, pair in enumerate(pairs, start=1):
         if pair.image and counts[normal_name(pair.image)] > 1:
             pair.complaints.append((f"{short(pair.image)} is listed more than once", "each image once"))
-        record = None if pair.complaints else _record(number, pair, values, root)
+        record = None if pair.complaints else _record(number, pair, values, root, resolved_root)
         problems += [Problem(str(path), pair.where, *complaint) for complaint in pair.complaints]
         images += [record] if record and not pair.complaints else []
     listed = tuple(pair.image for pair in pairs if pair.image)
@@ -82,11 +83,13 @@ def list_pairs(path: Path, root: Path, *, labeled: bool) -> list[Pair]:
     return _folder_pairs(path, root, labeled) if path.is_dir() else _text_pairs(path, labeled)
 
 
-def _record(number: int, pair: Pair, values: frozenset[int] | None, root: Path) -> ImageRecord | None:
+def _record(
+    number: int, pair: Pair, values: frozenset[int] | None, root: Path, resolved_root: Path
+) -> ImageRecord | None:
     """The record of an image whose files can be looked at; what is wrong with them is added to the complaints."""
     assert pair.image is not None
     for name, kind in ((pair.image, "an image"), (pair.label_map, "a label map")):
-        if name is not None and (fault := file_name_fault(name, root.resolve())):
+        if name is not None and (fault := file_name_fault(name, resolved_root)):
             expected = f"the path of {kind} within data.root, relative to it"
             pair.complaints.append((f"{short(name)} {fault}", expected))
     if pair.complaints:
