@@ -20,39 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from drawn import draw_set, drawn_params
-from loops import naive_loader
+from drawn import CODECS, SIDE, draw_set, drawn_params
 from pycocotools.coco import COCO
+from turns import seconds, spread
 
-from segpipe.data.augment import Augment
-from segpipe.data.dataset import EpochBatches, make_loader
 from segpipe.data.prepare.prepare import prepare
-from segpipe.data.prepared import Prepared
 from segpipe.data.source.lists import read_lists
 from segpipe.params import load_params
-from segpipe.training.job import labeled_part
 
-SIDE, OBJECTS, BATCH = 512, 8, 16
+OBJECTS = 8
 SMALL_SIDE, SMALL_OBJECTS = 64, 4
 COUNTS = (1_000, 5_000, 20_000)
-CODECS = ("raw", "jpeg")
-
-
-def seconds(action: Callable[[], object]) -> float:
-    """What a call takes by the clock."""
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """Median (least to most)."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def plain_script(root: Path, out: Path) -> None:
@@ -80,7 +62,7 @@ def folder_bytes(folder: Path) -> int:
 
 def compare_preparing(folder: Path, count: int, turns: int) -> None:
     """Print ratios of time and disk; leaves the stores in `folder` for the epochs."""
-    root, params = folder / "raw", load_params()
+    root, params = folder / "drawn", load_params()
     draw_set(root, count, SIDE, OBJECTS)
     rows, disk = [], {}
     for _ in range(turns):
@@ -100,38 +82,6 @@ def compare_preparing(folder: Path, count: int, turns: int) -> None:
     for codec in CODECS:
         times = spread([row["script"] / row[codec] for row in rows])
         print(f"  {codec}: {times} x as fast as the script, {disk[codec] / disk['script']:.2f} of its disk")
-
-
-def compare_epochs(folder: Path, turns: int) -> None:
-    """Print how many times as many images a second come from the stores; the first pass looks at checksums."""
-    member = load_params().member(load_params().member_names[0])
-    member = member.model_copy(
-        update={
-            "train": member.train.model_copy(update={"batch_size": BATCH}),
-            "augment": member.augment.model_copy(update={"train": []}),
-        }
-    )
-    for codec in CODECS:
-        prepared = Prepared(folder / codec, fold=0)
-        train = prepared.folds[0].train
-        part = labeled_part(prepared.images, prepared.target_store(train), train, member)
-        batches = EpochBatches([part], 0)
-        own = make_loader([part], batches, 0)
-        naive = naive_loader(folder / "raw", "train.json", (SIDE, SIDE), Augment([], 0, "none"), BATCH)
-        each = {"naive": naive, "own": own}
-        first = seconds(lambda own=own: sum(1 for _ in own))
-        rows = []
-        for _ in range(turns):
-            batches.epoch += 1
-            rows.append({name: seconds(lambda loader=loader: sum(1 for _ in loader)) for name, loader in each.items()})
-        images = batches.updates * BATCH
-        rates = {name: images / statistics.median(row[name] for row in rows) for name in each}
-        print(
-            f"an epoch from {codec}: {spread([row['naive'] / row['own'] for row in rows], 1)} x the naive loop "
-            f"({rates['own']:.0f} and {rates['naive']:.0f} images/s); the first, with checksums, takes "
-            f"{first / statistics.median(row['own'] for row in rows):.2f} x the time of later ones",
-            flush=True,
-        )
 
 
 def private_bytes(pid: int) -> int:
@@ -202,7 +152,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         if arguments.only != "growth":
             compare_preparing(Path(name), arguments.images, arguments.turns)
-            compare_epochs(Path(name), arguments.turns)
+            epochs = Path(__file__).with_name("epochs.py")  # not imported: every worker process would import torch
+            command = [sys.executable, str(epochs), "--folder", name, "--turns", str(arguments.turns)]
+            subprocess.run(command, check=True)
         if arguments.only != "preparing":
             compare_growth(Path(name), arguments.turns)
 

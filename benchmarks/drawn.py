@@ -8,6 +8,8 @@ import numpy as np
 
 from segpipe.params import DataParams, Params, SplitParams
 
+SIDE = 512  # pixels of what is compared with plain ways
+CODECS = ("raw", "jpeg")
 CLASSES = 11
 JPEG_QUALITY = 90
 
@@ -48,7 +50,7 @@ def drawn_params(params: Params, root: Path, side: int, codec: str) -> tuple[Dat
 def _texture(generator: np.random.Generator, side: int) -> np.ndarray:
     """(side, side, 3) float32 with detail of every size, as photographs have: a JPEG takes some 2 bits a pixel."""
     texture = np.zeros((side, side, 3), np.float32)
-    for cells in (4, 16, 64, 256):
+    for cells in (4, 16, 64, 256, 1024):
         coarse = generator.normal(0, 1, (cells, cells, 3)).astype(np.float32)
         texture += 160 / cells**0.5 * cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     return 128 + texture / 2

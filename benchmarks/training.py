@@ -71,7 +71,7 @@ class Loops:
         self.naive_images = naive_loader(root, list_file, SIZE, augment, BATCH)
         self.competent_images = competent_loader(root, list_file, SIZE, augment, BATCH, workers=2)
         train = prepared.folds[0].train
-        part = labeled_part(prepared.images, prepared.target_store(train), train, member)
+        part = labeled_part(prepared.images, prepared.target_store(train), train, member, prepared.image_size)
         self.batches = EpochBatches([part], 0)
         self.own_images = make_loader([part], self.batches, member.train.workers)
         bf16 = member.train.precision == "bf16"

@@ -27,8 +27,9 @@ def main() -> None:
     with PredictionWriter(
         arguments.out, str(arguments.model), list(card.classes.names), params.submission.size
     ) as writer:
-        flips = params.predict.flips
-        for index, probs, _ in predict_probs([segmenter], prepared.images, indices, flips=flips, label="predict"):
+        flips, size = params.predict.flips, prepared.image_size
+        predicted = predict_probs([segmenter], prepared.images, indices, padded_to=size, flips=flips, label="predict")
+        for index, probs, _ in predicted:
             entry = prepared.entries[index]
             writer.add(index, probs, (entry.height, entry.width))
         writer.finish(card.lineage, card.libraries)

@@ -80,6 +80,7 @@ def data_params(root: Path, **changes: object) -> DataParams:
     """Section `data` for a folder that write_folder made; images keep their own size."""
     section = {
         "root": str(root),
+        "format": "coco",
         "train": "train.json",
         "val": "val.json",
         "judge": None,
@@ -91,6 +92,7 @@ def data_params(root: Path, **changes: object) -> DataParams:
         "background": "class",
         "overlap": "largest_class",
         "image_size": None,
+        "resize": "stretch",
         "codec": "auto",
         "on_problem": "stop",
     }

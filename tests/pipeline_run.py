@@ -6,7 +6,7 @@ The commands are those of dvc.yaml, resolved by DVC itself, so a wrong path or a
 import importlib.util
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,16 +40,24 @@ def make_project(folder: Path, overrides: list[str]) -> list[list[str]]:
         ]
 
 
-def run_stages(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: Sequence[str] = ()) -> None:
+def run_stages(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: Sequence[str] = (),
+    write_data: Callable[[], object] | None = None,
+) -> None:
     """Run every stage in `folder`; `overrides` are values of params.yaml as `dvc exp run -S` takes them.
 
-    Leaves torch as it found it.
+    `write_data` writes other data in place of the sample. Leaves torch as it found it.
     """
     monkeypatch.chdir(folder)  # where DVC looks for its repository
     commands = make_project(folder, list(overrides))
     folds = load_params().split.train_folds
     assert len(commands) == 4 + 6 * len(folds)  # sample, prepare, ensemble, report; six a fold, predict for both rounds
     threads = torch.get_num_threads()
+    if write_data is not None:
+        write_data()
+        del commands[0]  # sample
     for script, *arguments in commands:
         # the stage checks that the package beside it is the one imported, so it is loaded from its real place
         spec = importlib.util.spec_from_file_location(f"stage_{Path(script).stem}", ROOT / script)

@@ -79,7 +79,9 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
                 native_targets.add(target)
                 targets.add(target[::2, ::2])
     entries = [ImageEntry(f"a&b/{i:02}.jpg", i, SIDE, SIDE, f"scene {i}", f"hash{i}").to_json() for i in range(27)]
-    write_json(folder / "table.json", {"image_size": [SIDE // 2, SIDE // 2], "sets": sets, "images": entries})
+    write_json(
+        folder / "table.json", {"image_size": [SIDE // 2] * 2, "resize": "stretch", "sets": sets, "images": entries}
+    )
     write_json(folder / "classes.json", CLASSES.to_json())
     write_json(folder / "folds.json", {"folds": folds})
     write_json(folder / "data_check.json", write_check(folder, sets))

@@ -146,7 +146,7 @@ def part(folder, count, per_batch, *, augment=AUGMENTED):
             images.add(np.full((8, 8, 3), number, np.uint8))
             targets.add(np.full((8, 8), number, np.uint8))
     stores = PackedArrays(folder / "images"), PackedArrays(folder / "targets")
-    return Part(*stores, [Sample(i, i) for i in range(count)], augment, per_batch)
+    return Part(*stores, [Sample(i, i) for i in range(count)], augment, per_batch, None)
 
 
 def epoch_of(batches, epoch):

@@ -135,7 +135,9 @@ def test_predictions_of_all_for_judge_images_cannot_be_scored(crossed, prepared,
     judge = prepared.folds[0].judge
     for round_ in ROUNDS:
         with PredictionWriter(tmp_path / f"{round_}-main-0", "main-all", list(card.classes.names), (64, 64)) as writer:
-            for index, probs, _ in predict_probs([segmenter], prepared.images, judge, flips=False, label="predict"):
+            for index, probs, _ in predict_probs(
+                [segmenter], prepared.images, judge, padded_to=prepared.image_size, flips=False, label="predict"
+            ):
                 writer.add(index, probs, (64, 64))
             writer.finish(card.lineage, card.libraries)
     with pytest.raises(ValueError, match="main-all learned from 2 of the images that it would be judged on"):

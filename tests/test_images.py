@@ -1,11 +1,14 @@
 import struct
+import warnings
 import zlib
+from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from segpipe.data.source.images import ImageFault, decode_image, open_image
+from segpipe.data.source.images import ImageFault, decode_image, image_size, open_image
 from segpipe.data.source.records import ImageRecord
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
@@ -89,3 +92,111 @@ def test_a_file_that_lacks_its_last_byte_is_not_taken_for_an_image(tmp_path, ext
 def test_an_image_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"gone.png cannot be read \(No such file or directory\); expected an image"):
         decode_image(tmp_path / "gone.png")
+
+
+# Pillow as a second opinion: every format, kind of pixel and orientation that both can read
+
+PHOTO = Image.fromarray(cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (40, 28)))
+GREY_16 = Image.fromarray(np.asarray(PHOTO)[..., 0].astype(np.uint16) * 257)
+
+
+def saved(picture: Image.Image, format_: str, **options: object) -> bytes:
+    file = BytesIO()
+    picture.save(file, format_, **options)
+    return file.getvalue()
+
+
+KINDS = {
+    "progressive.jpg": saved(PHOTO, "JPEG", progressive=True),
+    "grey.jpg": saved(PHOTO.convert("L"), "JPEG"),
+    "cmyk.jpg": saved(PHOTO.convert("CMYK"), "JPEG"),
+    "UPPER CASE.JPG": saved(PHOTO, "JPEG"),
+    "wrong suffix.png": saved(PHOTO, "JPEG"),
+    "grey.png": saved(PHOTO.convert("L"), "PNG"),
+    "two colours.png": saved(PHOTO.convert("1"), "PNG"),
+    "grey with transparency.png": saved(PHOTO.convert("LA"), "PNG"),
+    "with transparency.png": saved(PHOTO.convert("RGBA"), "PNG"),
+    "palette.png": saved(PHOTO.quantize(16), "PNG"),
+    "palette with transparency.png": saved(PHOTO.quantize(16), "PNG", transparency=3),
+    "palette.bmp": saved(PHOTO.quantize(16), "BMP"),
+    "lzw.tif": saved(PHOTO, "TIFF", compression="tiff_lzw"),
+    "palette.tif": saved(PHOTO.quantize(16), "TIFF"),
+    "cmyk.tif": saved(PHOTO.convert("CMYK"), "TIFF"),
+    "lossless.webp": saved(PHOTO, "WEBP", lossless=True),
+    "lossy.webp": saved(PHOTO, "WEBP"),
+    "still.gif": saved(PHOTO.quantize(16), "GIF"),
+    "two pictures of one camera.jpg": saved(PHOTO, "MPO", save_all=True, append_images=[PHOTO]),
+    "ünïcode 图.jpg": saved(PHOTO, "JPEG"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pillow_reads_the_same_pixels(tmp_path, name):
+    (tmp_path / name).write_bytes(KINDS[name])
+    found = decode_image(tmp_path / name)
+    expected = np.asarray(Image.open(BytesIO(KINDS[name])).convert("RGB"))
+    assert found.shape == expected.shape
+    # of CMYK one rounds down and the other to the nearest
+    assert np.abs(found.astype(int) - expected).max() <= ("cmyk" in name)
+    assert image_size(tmp_path / name, name) == expected.shape[:2]
+
+
+def test_of_16_bits_the_upper_8_are_kept(tmp_path):
+    (tmp_path / "a.png").write_bytes(saved(GREY_16, "PNG"))
+    (tmp_path / "a.tif").write_bytes(saved(GREY_16, "TIFF"))
+    for name in ("a.png", "a.tif"):
+        np.testing.assert_array_equal(decode_image(tmp_path / name)[..., 0], np.asarray(GREY_16) >> 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_turned_as_pillow_turns_it_and_so_is_the_size_in_the_header(
+    tmp_path, format_, orientation
+):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    options = {"tiffinfo": {0x112: orientation}} if format_ == "TIFF" else {"exif": exif}
+    encoded = saved(PHOTO, format_, **options | ({"lossless": True} if format_ == "WEBP" else {}))
+    (tmp_path / "a").write_bytes(encoded)
+    with Image.open(BytesIO(encoded)) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    found = decode_image(tmp_path / "a")
+    np.testing.assert_array_equal(found, expected)
+    assert image_size(tmp_path / "a", "a") == found.shape[:2] == ((40, 28) if orientation > 4 else (28, 40))
+
+
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_a_file_of_several_pictures_is_refused(tmp_path, format_):
+    frames = [PHOTO.rotate(angle).quantize(16) if format_ == "GIF" else PHOTO.rotate(angle) for angle in (0, 90, 180)]
+    (tmp_path / "a").write_bytes(saved(frames[0], format_, save_all=True, append_images=frames[1:]))
+    with pytest.raises(ImageFault, match="holds 3 pictures; expected one: save the annotated one as a file of its own"):
+        decode_image(tmp_path / "a")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_a_jpeg_that_is_cut_off_is_not_filled_up_with_grey(tmp_path, progressive, part):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8))
+    encoded = saved(noise, "JPEG", progressive=progressive)
+    (tmp_path / "a.jpg").write_bytes(encoded[: int(part * len(encoded))])
+    with pytest.raises(ImageFault, match="begins as a JPEG but is cut off or damaged"):
+        decode_image(tmp_path / "a.jpg")
+
+
+def test_a_small_file_that_unpacks_to_something_huge_is_not_unpacked(tmp_path, monkeypatch):
+    encoded = bytearray(saved(Image.new("L", (8, 8)), "PNG"))
+    encoded[16:24] = struct.pack(">II", 40_000, 40_000)
+    encoded[29:33] = struct.pack(">I", zlib.crc32(encoded[12:29]))
+    (tmp_path / "a.png").write_bytes(encoded)
+    monkeypatch.setattr("segpipe.data.source.images._decode", lambda *_: pytest.fail("it was decoded"))
+    with warnings.catch_warnings(action="error"), pytest.raises(ImageFault, match="has height 40000 and width 40000"):
+        open_image(tmp_path, ImageRecord(1, "a.png", 8, 8))
+    with pytest.raises(ImageFault, match="expected sides from 1 to 16384"):
+        image_size(tmp_path / "a.png", "a.png")
+
+
+@pytest.mark.parametrize("encoded", [b"", b"no image", saved(PHOTO, "JPEG")[:10]], ids=["empty", "text", "cut"])
+def test_a_header_that_cannot_be_read_is_a_fault(tmp_path, encoded):
+    (tmp_path / "a.jpg").write_bytes(encoded)
+    with pytest.raises(ImageFault, match=r"^a.jpg is (an empty file|no image, of another format, or damaged)"):
+        image_size(tmp_path / "a.jpg", "a.jpg")

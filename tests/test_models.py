@@ -155,8 +155,13 @@ def test_an_encoder_that_an_architecture_cannot_use_is_an_error_with_the_library
 
 
 def save(segmenter, folder, **card):
-    values = {"architecture": architecture(model_params(), 3), "image_size": (64, 48), "mean": [0.5] * 3}
-    values |= {"std": [0.25] * 3, "classes": CLASSES, "lineage": Lineage(frozenset({"h1"}), frozenset({"h2"}))}
+    values = {"architecture": architecture(model_params(), 3), "image_size": (64, 48), "resize": "stretch"}
+    values |= {
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "classes": CLASSES,
+        "lineage": Lineage(frozenset({"h1"}), frozenset({"h2"})),
+    }
     values |= {"parents": ["data/pseudo/0"], "chosen_epoch": 7, "chosen_weights": "ema", "libraries": LIBRARIES}
     write_card(ModelCard(**values | card), folder)
     save_weights(segmenter, folder / "model.safetensors")

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from coco_folder import GLASS, PAPER, box, pictures, prepare_folder, write_folder
+from label_map_folder import save_label_map, write_classes, write_folders
 from typer.testing import CliRunner
 
 from segpipe.cli import app
@@ -27,6 +28,7 @@ from segpipe.submission import write_submission
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("Background", "Glass", "Paper", "Metal")
 RULES = ("skip", "zero", "one")
+OBJECTS = [box(GLASS, 0, 0, 6, 4), box(PAPER, 6, 4, 12, 8)]  # of every judge image
 MODELS = [(round_, member) for round_ in ("baseline", "retrain") for member in ("main", "second")]
 
 
@@ -40,8 +42,7 @@ def judged(name, *matrices, **changes):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """The outputs of a run: 12 judge images of 8 x 12 pixels, scored at 4 x 6, with random predictions of 4 models."""
-    objects = [box(GLASS, 0, 0, 6, 4), box(PAPER, 6, 4, 12, 8)]
-    held_out = pictures(*(f"held{i}" for i in range(24)), height=8, width=12, annotations=objects)
+    held_out = pictures(*(f"held{i}" for i in range(24)), height=8, width=12, annotations=OBJECTS)
     write_folder(tmp_path / "raw", val=held_out, categories={GLASS: "Glass", PAPER: "Paper", 9: "Metal"})
     (tmp_path / "data").mkdir()
     prepare_folder(tmp_path / "raw").rename(tmp_path / "data/prepared")
@@ -209,6 +210,25 @@ def test_without_a_submission_size_label_maps_are_scored_at_each_images_own(labe
     assert sheet.own.confusions["native"].sum() == 24 * 8 * 12
     assert sheet.scores["native", "pooled", "skip"].value == 1
     assert "at native size" in to_text(sheet)
+
+
+def test_the_truth_may_be_label_maps_with_the_same_scores(label_maps):
+    params, folder, truth = label_maps
+    expected = score_labels(params, folder, truth).scores
+    root = truth.parent
+    write_folders(root, judge=pictures(*(f"held{i}" for i in range(24)), height=8, width=12, annotations=OBJECTS))
+    write_classes(root, {GLASS: "Glass", PAPER: "Paper", 9: "Metal"})
+    for path in folder.glob("held*.png"):
+        moved = folder / "judge/images" / path.name
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(moved)
+    params = params.model_copy(update={"data": params.data.model_copy(update={"format": "png"})})
+    assert score_labels(params, folder, root / "judge").scores == expected
+    save_label_map(root / "judge/masks/held1.png", np.full((8, 12), 77, np.uint8))
+    with pytest.raises(ValueError, match=r"judge/masks/held1.png holds values without a row in classes.csv: 77 \(96 p"):
+        score_labels(params, folder, root / "judge")
+    with pytest.raises(ValueError, match=r"lies outside .*judge, where its classes.csv is looked for; give"):
+        score_labels(params, folder, root / "train", root / "judge")
 
 
 def test_a_truth_is_scored_in_the_classes_that_params_yaml_merges(label_maps):

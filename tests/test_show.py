@@ -123,7 +123,7 @@ def test_the_floor_of_madgrad_is_told(project):
 def test_updates_are_counted_as_the_loader_counts_them(project):
     for images, batch_size in ((20, 8), (16, 8), (3, 8)):
         change(sample={"train": images}, train={"batch_size": batch_size})
-        part = Part(None, None, range(images), None, batch_size)
+        part = Part(None, None, range(images), None, batch_size, None)
         assert plan_schedule(load_params(), None, "baseline").updates_per_epoch == len(EpochBatches([part], 0))
 
 

@@ -44,6 +44,7 @@ def test_arrays_of_different_shapes_come_back_at_their_positions(tmp_path, codec
     for position in (3, 0, 2, 1):
         assert store[position].dtype == np.uint8
         np.testing.assert_array_equal(store[position], ARRAYS[position], strict=True)
+        assert store.shape(position) == ARRAYS[position].shape
 
 
 @CODECS

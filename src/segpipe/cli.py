@@ -104,7 +104,9 @@ def score(
     candidate: Annotated[str | None, typer.Argument(help="its name; none is the one that is submitted")] = None,
     against: Annotated[str | None, typer.Option(help="another candidate, for paired differences")] = None,
     labels: Annotated[Path | None, typer.Option(help="instead of a candidate: a folder of PNG label maps")] = None,
-    truth: Annotated[Path | None, typer.Option(help="the labelled COCO file to hold --labels against")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="the labelled list (COCO file, or as data.format says) to hold --labels against")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="folder of the images in --truth; none is data.root")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False,
 ) -> None:

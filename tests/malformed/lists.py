@@ -15,6 +15,7 @@ from malformed.breaks import (
     written,
 )
 from malformed.case import TEST, TRAIN, VAL, Case, params, unreadable
+from malformed.project import COMMITTED
 
 
 def double_key(content: bytes) -> bytes:
@@ -48,6 +49,12 @@ SECTIONS: dict[str, list[Case]] = {
             "no finite number", "optimizer.lr", float("inf"), "optimizer.lr: found inf; input should be a finite number"
         ),
         params("one number for a size", "data.image_size", [128], "data.image_size: found [128]; expected two numbers"),
+        params(
+            "a letterbox without a box",
+            "data",
+            COMMITTED["data"] | {"image_size": None, "resize": "letterbox"},
+            "data.resize: 'letterbox' fits images into data.image_size, which is empty; give it, or choose stretch",
+        ),
         params(
             "an empty name of a file", "data.train", "", "data.train.0: found ''; string should have at least 1 cha"
         ),

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segpipe.data.augment import Augment
+from segpipe.data.resize import GREY, padded
 from segpipe.data.store import PackedArrays
 from segpipe.labels import IGNORE_INDEX
 
@@ -32,6 +33,7 @@ class Part:
     samples: Sequence[Sample]
     augment: Augment
     per_batch: int  # how many of each update's images come from this part
+    padded_to: tuple[int, int] | None  # height, width to which smaller images get a margin, so that batches are alike
 
 
 class SegmentationDataset(Dataset):
@@ -47,7 +49,9 @@ class SegmentationDataset(Dataset):
         epoch, part_number, position = key
         part = self.parts[part_number]
         sample = part.samples[position]
-        image, target = np.array(part.images[sample.image]), np.array(part.targets[sample.target])
+        # the margin comes first: augmentation then sees one size, and a crop cannot be larger than a narrow image
+        image = padded(part.images[sample.image], part.padded_to, GREY)
+        target = padded(part.targets[sample.target], part.padded_to, IGNORE_INDEX)
         image, target = part.augment(image, target, epoch=epoch, index=sample.image)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
 
@@ -143,7 +147,7 @@ def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Ten
     """Stack samples; smaller ones are padded below and to the right, grey in the image, IGNORE_INDEX in the target."""
     height = max(target.shape[0] for _, target in samples)
     width = max(target.shape[1] for _, target in samples)
-    images = torch.full((len(samples), 3, height, width), 114, dtype=torch.uint8)  # about the mean of photographs
+    images = torch.full((len(samples), 3, height, width), GREY, dtype=torch.uint8)
     targets = torch.full((len(samples), height, width), IGNORE_INDEX, dtype=torch.uint8)
     for position, (image, target) in enumerate(samples):
         images[position, :, : image.shape[1], : image.shape[2]] = image

@@ -8,6 +8,7 @@ labelled image but those of a judge file of its own, and has nothing to tune or 
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,7 +39,8 @@ class Prepared:
     """The prepared data set at `path`.
 
     Attributes: `classes`; `entries`, one for each image; `sets`, indices into them by name (labeled, judge, test,
-    unlabeled); `folds`, by number and `all`; `images`, (H, W, 3) uint8 RGB at the networks' size.
+    unlabeled); `folds`, by number and `all`; `images`, (H, W, 3) uint8 RGB at the networks' size `image_size` (None:
+    their own), of which a letterboxed one (`resize`) is the part without margin.
     """
 
     def __init__(self, path: Path, *, fold: FoldName | None = None, judge: bool = False) -> None:
@@ -48,6 +50,7 @@ class Prepared:
         self.entries = tuple(ImageEntry(**entry) for entry in table["images"])
         self.sets = {name: tuple(indices) for name, indices in table["sets"].items()}
         self.image_size = tuple(table["image_size"]) if table["image_size"] else None
+        self.resize: Literal["stretch", "letterbox"] = table["resize"]
         drawn = [Fold.from_json(fold) for fold in read_json(path / "folds.json")["folds"]]
         self.folds: dict[FoldName, Fold] = dict(enumerate(drawn))
         self.folds[ALL] = Fold(train=tuple(sorted(self.sets["labeled"])), tune=(), judge=())

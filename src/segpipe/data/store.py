@@ -156,16 +156,24 @@ class PackedArrays:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
 
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Of `arrays[index]`, which is not read for it."""
+        return self._row(range(len(self))[index])[-1]
+
     def __getitem__(self, index: int) -> np.ndarray:
         index = range(len(self))[index]  # refuses what is out of range; -1 is the last
-        shard, start, size, crc, dimensions, *shape = ROW.unpack_from(self._rows(), index * ROW.size)
+        shard, start, size, crc, shape = self._row(index)
         stored = self._shard(shard)[start : start + size]
         if not self._sound[index]:
             if (found := zlib.crc32(stored)) != crc:
                 wrong = f"array {index} has the checksum {found:08x}, the writer's was {crc:08x}"
                 raise ValueError(f"{_shard(self.path, shard)}: {wrong}; the file is damaged: {MEND}")
             self._sound[index] = 1
-        return decode(stored, self.codec, tuple(shape[:dimensions]))
+        return decode(stored, self.codec, shape)
+
+    def _row(self, index: int) -> tuple[int, int, int, int, tuple[int, ...]]:
+        shard, start, size, crc, dimensions, *shape = ROW.unpack_from(self._rows(), index * ROW.size)
+        return shard, start, size, crc, tuple(shape[:dimensions])
 
     def _rows(self) -> np.ndarray:
         if self._index is None:

@@ -9,12 +9,17 @@ import numpy as np
 from segpipe.data.prepare.pack import image_codec
 from segpipe.data.prepared import Prepared
 from segpipe.data.sample.scenes import KINDS
+from segpipe.data.source.class_values import read_class_values
+from segpipe.data.source.images import image_size
+from segpipe.data.source.label_maps import list_pairs
+from segpipe.data.source.lists import LABELED_SOURCES, SOURCES
 from segpipe.data.split import group_names, scored_folds, seeded_folds
 from segpipe.params import DataParams, Params
 from segpipe.stage import read_json
 
 PREPARED = Path("data/prepared")
 SAMPLE_ROOT = "data/raw/sample"
+IMAGES_OPENED = 100  # of a list, to see how large they are
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,16 @@ class Extent:
 
 
 def read_extent(params: Params, prepared: Path = PREPARED) -> Extent | None:
-    """From the prepared data where they fit params.yaml, else the COCO files, else, for the sample, its parameters.
+    """From the prepared data where they fit params.yaml, else its lists, else, for the sample, its parameters.
 
-    None when there is nothing to count, or the COCO files are not what `prepare` will accept.
+    None when there is nothing to count, or the lists are not what `prepare` will accept.
     """
     if prepared_fits(params, prepared):
         return _from_prepared(prepared)
-    if all(file.is_file() for file in _train_files(params.data)):
+    if all(file.exists() for file in _train_files(params.data)):
         try:
-            return _from_coco(params)
-        except (ValueError, KeyError, TypeError):
+            return _from_lists(params)
+        except (ValueError, KeyError, TypeError, OSError):
             return None  # `prepare` says what is wrong, at length
     return _from_sample(params) if params.data.root == SAMPLE_ROOT else None
 
@@ -61,14 +66,14 @@ def training_images(params: Params, fold: int, prepared: Path = PREPARED) -> tup
     data, split = params.data, params.split
     files = _train_files(data)
     said = ", ".join(str(file) for file in files)
-    if all(file.is_file() for file in files):
+    if all(file.exists() for file in files):
         try:
-            names = [image["file_name"] for file in files for image in _images(file)]
+            names = [name for file in files for name, _ in _images(file, data, labeled=True)]
             if split.folds is None:
                 return len(names), said
             held_out = seeded_folds([*range(len(names))], group_names(names, split.group_by), split.folds, split.seed)
             return len(names) - len(held_out[fold]), said
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"{said}: images cannot be counted; `dvc repro prepare` says what is wrong") from error
     if data.root == SAMPLE_ROOT and split.folds is None:
         return params.sample.train, "section sample of params.yaml"
@@ -81,9 +86,10 @@ def prepared_fits(params: Params, prepared: Path) -> bool:
     """Whether finished prepared data are there, at the size and with the folds that params.yaml asks for."""
     if not all((prepared / f"{name}.json").is_file() for name in ("table", "classes", "folds")):
         return False
-    size = read_json(prepared / "table.json")["image_size"]
+    table = read_json(prepared / "table.json")
+    sized = (table["image_size"], table.get("resize")) == (_as_list(params.data.image_size), params.data.resize)
     folds = len(read_json(prepared / "folds.json")["folds"])
-    return size == _as_list(params.data.image_size) and folds == (params.split.folds or 1)
+    return sized and folds == (params.split.folds or 1)
 
 
 def network_size(params: Params, extent: Extent) -> tuple[int, int]:
@@ -122,26 +128,31 @@ def _from_prepared(path: Path) -> Extent:
     )
 
 
-def _from_coco(params: Params) -> Extent:
+def _from_lists(params: Params) -> Extent:
     """Counts only; `prepare` is what checks these files."""
     data, root = params.data, Path(params.data.root)
-    files = {
-        name: [image for path in getattr(data, name) or () for image in _images(root / path)]
-        for name in ("train", "val", "judge", "test", "unlabeled")
+    images = {
+        source: [
+            image
+            for name in getattr(data, source) or ()
+            for image in _images(root / name, data, labeled=source in LABELED_SOURCES)
+        ]
+        for source in SOURCES
     }
-    listed = [json.loads(file.read_text(encoding="utf-8")).get("categories", []) for file in _train_files(data)]
-    test, pool = ({image["file_name"] for image in files[name]} for name in ("test", "unlabeled"))
-    labeled = [image for name in ("train", "val", "judge") for image in files[name]]
-    held_out = len(files["val"]) if data.val else len(files["train"]) // (params.split.folds or 1)
-    judge = len(files["judge"]) if data.judge else round(held_out * params.split.judge_fraction)
+    test, pool = ({name for name, _ in images[source]} for source in ("test", "unlabeled"))
+    labeled = [image for source in LABELED_SOURCES for image in images[source]]
+    if not (sizes := [size for _, size in labeled if size]):
+        raise ValueError("no labelled image has a size")
+    held_out = len(images["val"]) if data.val else len(images["train"]) // (params.split.folds or 1)
+    judge = len(images["judge"]) if data.judge else round(held_out * params.split.judge_fraction)
     return Extent(
-        source=f"the COCO files in {root}",
+        source=f"the COCO files in {root}" if data.format == "coco" else f"the label maps in {root}",
         labeled=len(labeled),
         test=len(test),
         unlabeled=len(pool - test),
         judge=judge,
-        native_size=_mean_size([(image["height"], image["width"]) for image in labeled]),
-        num_classes=_num_classes(data, {category["name"] for categories in listed for category in categories}),
+        native_size=_mean_size(sizes),
+        num_classes=_num_classes(data, _categories(data)),
     )
 
 
@@ -169,8 +180,24 @@ def _num_classes(data: DataParams, categories: set[str]) -> int:
     return len(classes) + (data.background == "class")
 
 
-def _images(file: Path) -> list[dict]:
-    return json.loads(file.read_text(encoding="utf-8"))["images"] if file.is_file() else []
+def _categories(data: DataParams) -> set[str]:
+    """The names of the training lists' categories."""
+    if data.format == "png":
+        return {category.name for category in read_class_values(Path(data.root))[0]}
+    listed = [json.loads(file.read_text(encoding="utf-8")).get("categories", []) for file in _train_files(data)]
+    return {category["name"] for categories in listed for category in categories}
+
+
+def _images(file: Path, data: DataParams, *, labeled: bool) -> list[tuple[str, tuple[int, int] | None]]:
+    """Names of the images in a list and (height, width); for label maps only of some, since it takes opening them."""
+    if data.format == "coco":
+        images = json.loads(file.read_text(encoding="utf-8"))["images"] if file.is_file() else []
+        sides = ("height", "width")
+        return [(i["file_name"], tuple(map(i.get, sides)) if i.keys() >= {*sides} else None) for i in images]
+    root = Path(data.root)
+    names = [pair.image for pair in list_pairs(file, root, labeled=labeled) if pair.image] if file.exists() else []
+    step = max(len(names) // IMAGES_OPENED, 1)
+    return [(name, None if place % step else image_size(root / name, name)) for place, name in enumerate(names)]
 
 
 def _mean_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:

@@ -49,12 +49,13 @@ class Images:
     targets: PackedArrays
     indices: Sequence[int]
     source: str
+    padded_to: tuple[int, int] | None  # height, width to which smaller images get a margin
 
     def short_epoch(self, params: MemberParams, updates: int) -> DataLoader:
         """The real loader over as many images as `updates` take."""
         count = updates * params.train.batch_size
         indices = list(itertools.islice(itertools.cycle(self.indices), count))
-        parts = [labeled_part(self.images, self.targets, indices, params)]
+        parts = [labeled_part(self.images, self.targets, indices, params, self.padded_to)]
         return make_loader(parts, EpochBatches(parts, params.seed), params.train.workers)
 
 
@@ -161,7 +162,8 @@ def open_images(params: Params, extent: Extent, member: MemberParams, scratch: P
         fold = params.split.train_folds[0]
         prepared = Prepared(PREPARED, fold=fold)
         train = prepared.folds[fold].train
-        return Images(prepared.images, prepared.target_store(train), train, f"training images of fold {fold}")
+        source = f"training images of fold {fold}"
+        return Images(prepared.images, prepared.target_store(train), train, source, prepared.image_size)
     height, width = network_size(params, extent)
     generator, count = np.random.default_rng(0), 2 * member.train.batch_size
     with PackedWriter(scratch / "images") as images, PackedWriter(scratch / "targets") as targets:
@@ -171,7 +173,7 @@ def open_images(params: Params, extent: Extent, member: MemberParams, scratch: P
             blocks = generator.integers(0, extent.num_classes, (height // 16 + 1, width // 16 + 1), np.uint8)
             targets.add(np.kron(blocks, np.ones((16, 16), np.uint8))[:height, :width])
     source = "images of noise (no prepared data fit params.yaml)"
-    return Images(PackedArrays(scratch / "images"), PackedArrays(scratch / "targets"), range(count), source)
+    return Images(PackedArrays(scratch / "images"), PackedArrays(scratch / "targets"), range(count), source, None)
 
 
 def forward_gmac(segmenter: nn.Module, size: tuple[int, int]) -> float:

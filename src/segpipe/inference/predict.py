@@ -1,11 +1,12 @@
 """Probabilities of one or several models for prepared images, with test-time augmentation."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import torch
 
+from segpipe.data.resize import GREY, padded
 from segpipe.data.store import PackedArrays
 from segpipe.models.checkpoint import Segmenter
 from segpipe.progress import Progress
@@ -26,24 +27,33 @@ def set_threads(threads: int) -> None:
 
 @torch.inference_mode()
 def predict_probs(
-    segmenters: Sequence[Segmenter], images: PackedArrays, indices: Sequence[int], *, flips: bool, label: str
+    segmenters: Sequence[Segmenter],
+    images: PackedArrays,
+    indices: Sequence[int],
+    *,
+    padded_to: tuple[int, int] | None,
+    flips: bool,
+    label: str,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """For each index: (index, mean probabilities (H, W, C) float32, agreement (H, W) bool).
 
     Probabilities are averaged over the models and, with `flips`, over each image and its mirror image. Agreement
-    says where all models' own answers name the same class. Memory does not grow with the number of images.
+    says where all models' own answers name the same class. Networks see smaller images with the margin that training
+    gives them, up to `padded_to`; of it nothing is returned. Memory does not grow with the number of images.
     """
     device = best_device()
     segmenters = [segmenter.to(device).eval() for segmenter in segmenters]
     with Progress(len(indices), label, "images") as progress:
-        for batch_indices in _batches(images, indices):
-            stacked = np.stack([images[index] for index in batch_indices]).transpose(0, 3, 1, 2)
+        for numbered in _batches(images, indices, padded_to):
+            stacked = np.stack([padded(array, padded_to, GREY) for _, array in numbered]).transpose(0, 3, 1, 2)
             batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
             each = torch.stack([_view_mean(segmenter, batch, flips=flips) for segmenter in segmenters])
             agreement = _agreement(each).cpu().numpy()
             probs = each.mean(0).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            yield from zip(batch_indices, probs, agreement, strict=True)
-            progress.advance(len(batch_indices))
+            for position, (index, array) in enumerate(numbered):
+                inside = (position, slice(array.shape[0]), slice(array.shape[1]))
+                yield index, np.ascontiguousarray(probs[inside]), agreement[inside]
+            progress.advance(len(numbered))
 
 
 def _agreement(each: torch.Tensor) -> torch.Tensor:
@@ -62,11 +72,12 @@ def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> tor
     return probs
 
 
-def _batches(images: PackedArrays, indices: Sequence[int]) -> Iterator[list[int]]:
-    """Runs of images of one size: padding one image for another's sake would change its borders."""
-    for _, run in groupby(indices, key=lambda index: tuple(images.shapes[index])):
-        same_size = list(run)
-        height, width = images.shapes[same_size[0]][:2]
+def _batches(
+    images: PackedArrays, indices: Sequence[int], padded_to: tuple[int, int] | None
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Runs of images that are seen at one size: padding one image for another's sake would change its borders."""
+    arrays = ((index, images[index]) for index in indices)
+    for (height, width), run in groupby(arrays, key=lambda pair: padded_to or pair[1].shape[:2]):
         batch_size = min(max(BATCH_PIXELS // (height * width), 1), BATCH_SIZE)
-        for start in range(0, len(same_size), batch_size):
-            yield same_size[start : start + batch_size]
+        while batch := list(islice(run, batch_size)):
+            yield batch

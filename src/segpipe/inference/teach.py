@@ -35,7 +35,10 @@ def teach(prepared: Prepared, fold: FoldName, teachers: list[Path], *, flips: bo
     pool, agreements = prepared.pool(), {}
     indices = [*pool, *held_out.tune]
     with PackedWriter(out / "classes") as classes, PackedWriter(out / "confidence") as confidences:
-        for index, probs, agreement in predict_probs(segmenters, prepared.images, indices, flips=flips, label="teach"):
+        predicted = predict_probs(
+            segmenters, prepared.images, indices, padded_to=prepared.image_size, flips=flips, label="teach"
+        )
+        for index, probs, agreement in predicted:
             classes.add(probs.argmax(-1).astype(np.uint8))
             confidences.add(np.rint(probs.max(-1) * 255).astype(np.uint8))
             agreements[index] = float(agreement.mean())

@@ -28,6 +28,7 @@ class ModelCard:
 
     architecture: Architecture
     image_size: tuple[int, int] | None  # height, width it was trained at; None: each image's own
+    resize: Literal["stretch", "letterbox"]  # how an image comes to it: data.resize.stored_size
     mean: list[float]
     std: list[float]
     classes: ClassTable

@@ -42,6 +42,7 @@ class DataParams(Section):
     """Which files, and how their annotations become pixels."""
 
     root: FileName
+    format: Literal["coco", "png"]
     train: FileNames
     val: FileNames | None
     judge: FileNames | None
@@ -53,8 +54,16 @@ class DataParams(Section):
     background: Literal["class", "ignore"]
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
     image_size: Size | None
+    resize: Literal["stretch", "letterbox"]
     codec: Literal["raw", "jpeg", "auto"]
     on_problem: Literal["stop", "skip"]
+
+    @field_validator("resize")
+    @classmethod
+    def _a_box_to_fit(cls, resize: str, info: ValidationInfo) -> str:
+        if resize == "letterbox" and info.data.get("image_size", resize) is None:
+            raise ValueError("fits images into data.image_size, which is empty; give it, or choose stretch")
+        return resize
 
 
 class SplitParams(Section):

@@ -1,15 +1,18 @@
-"""A folder of label maps scored against a labelled COCO file, whatever made them. Needs no torch."""
+"""A folder of label maps scored against a labelled list, whatever made them. Needs no torch."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from segpipe.data.resize import resize_labels
-from segpipe.data.source.coco import read_coco
-from segpipe.data.source.rasterize import rasterize
+from segpipe.data.source.class_values import CLASSES_FILE
+from segpipe.data.source.images import ImageFault
+from segpipe.data.source.lists import Source, list_sources, reader
 from segpipe.data.source.records import CocoFile
+from segpipe.data.source.target import target_of
 from segpipe.data.split import group_names
 from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.metrics.confusion import confusion_matrix
@@ -19,7 +22,7 @@ from segpipe.submission import png_path, read_png
 
 
 def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = None) -> ScoreSheet:
-    """Score the PNG label maps in `folder`, named as `submission` names them, against the COCO file `truth`.
+    """Score the PNG label maps in `folder`, named as `submission` names them, against `truth`, a list in `data.format`.
 
     `root` is the folder that the file's images lie in, data.root unless given. Classes, overlaps, groups and the scored
     size are those of `params`. Raises FileNotFoundError without the folder, ValueError with everything that is wrong
@@ -28,19 +31,21 @@ def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = 
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected one of PNG label maps, as `submission` writes it")
-    file, found = read_coco(truth, Path(params.data.root) if root is None else root, labeled=True)
-    _refuse(f"{truth}: cannot be scored against", [str(problem) for problem in found])
-    assert file is not None  # an unreadable one is a problem
-    if not any(file.annotations_by_image.values()):
+    root = Path(params.data.root) if root is None else root
+    file = _read_truth(params, truth, root)
+    if params.data.format == "coco" and not any(file.annotations_by_image.values()):
         expected = "a file that says where objects are: against an empty one a map of nothing but background is perfect"
         raise ValueError(f"{truth}: 'annotations': no image has an annotation; expected {expected}")
     classes = _class_table(params, file)
     groups = group_names([image.file_name for image in file.images], params.split.group_by)
     problems, matrices = list(_other_classes(folder, classes)), []
-    for file_name, target in _targets(params, file, classes):
-        path = png_path(folder, file_name)
+    for source in list_sources({"judge": [file]}):
+        path = png_path(folder, source.record.file_name)
         try:
+            target = _target(params, source, classes, root)
             preds = read_png(path, target.shape, classes.num_classes)
+        except ImageFault as error:  # of the truth
+            problems.append(str(error))
         except ValueError as error:
             problems.append(f"{path.relative_to(folder)}: {error}")
         else:
@@ -76,13 +81,28 @@ def _class_table(params: Params, file: CocoFile) -> ClassTable:
     return classes
 
 
-def _targets(params: Params, file: CocoFile, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
-    """(file name, (height, width) uint8 label map at the scored size) of every image, one at a time."""
-    fill, class_index = 0 if params.data.background == "class" else IGNORE_INDEX, classes.class_index(file.categories)
-    for image in file.images:
-        annotations, size = file.annotations_by_image[image.id], (image.height, image.width)
-        target = rasterize(annotations, class_index, *size, overlap=params.data.overlap, fill=fill)
-        yield image.file_name, resize_labels(target, params.submission.size)
+def _read_truth(params: Params, truth: Path, root: Path) -> CocoFile:
+    """The list at `truth`, as `data.format` reads it; ValueError with everything that is wrong with it."""
+    read, found = reader(params.data, root)
+    place = truth
+    if params.data.format == "png" and truth.is_dir():  # its files have names relative to the root
+        inside = Path(os.path.relpath(truth, root))
+        if ".." in inside.parts:
+            raise ValueError(
+                f"{truth}: lies outside {root}, where its {CLASSES_FILE} is looked for; give --root FOLDER"
+            )
+        place = root / inside
+    file, problems = read(place, root, labeled=True)
+    _refuse(f"{truth}: cannot be scored against", [str(problem) for problem in [*found, *problems]])
+    assert file is not None  # an unreadable one is a problem
+    return file
+
+
+def _target(params: Params, source: Source, classes: ClassTable, root: Path) -> np.ndarray:
+    """(height, width) uint8 label map at the scored size."""
+    fill = 0 if params.data.background == "class" else IGNORE_INDEX
+    target = target_of(source, root, classes, overlap=params.data.overlap, fill=fill)
+    return resize_labels(target, params.submission.size)
 
 
 def _other_classes(folder: Path, classes: ClassTable) -> Iterator[str]:

@@ -47,7 +47,14 @@ def evaluate(
     shown = {tune.indices[place * len(tune.indices) // count] for place in range(count)}
     places = range(len(tune.indices))
     mine = share_of(places, fabric) if fabric is not None else places
-    predicted = predict_probs([segmenter], prepared.images, [tune.indices[i] for i in mine], flips=False, label=label)
+    predicted = predict_probs(
+        [segmenter],
+        prepared.images,
+        [tune.indices[i] for i in mine],
+        padded_to=prepared.image_size,
+        flips=False,
+        label=label,
+    )
     for place, (index, probs, _) in zip(mine, predicted, strict=True):
         entry = prepared.entries[index]
         preds = to_scored_size(probs, (entry.height, entry.width), tune.scored_size).argmax(-1).astype(np.uint8)

@@ -54,17 +54,24 @@ class Job:
         return self.params.train.epochs if self.round == "baseline" else self.params.retrain.epochs
 
 
-def labeled_part(images: PackedArrays, targets: PackedArrays, indices: Sequence[int], params: MemberParams) -> Part:
+def labeled_part(
+    images: PackedArrays,
+    targets: PackedArrays,
+    indices: Sequence[int],
+    params: MemberParams,
+    padded_to: tuple[int, int] | None,
+) -> Part:
     """The images at `indices` of two stores with the same order, augmented and batched as the member's params say."""
     augment = Augment(params.augment.train, params.seed, "augment.train")
-    return Part(images, targets, [Sample(index, index) for index in indices], augment, params.train.batch_size)
+    samples = [Sample(index, index) for index in indices]
+    return Part(images, targets, samples, augment, params.train.batch_size, padded_to)
 
 
 def parts_of(job: Job) -> list[Part]:
     """Labelled images, and beside them the pseudo-labelled ones where there are any."""
     prepared, params = job.prepared, job.params
     train = prepared.folds[job.fold].train
-    labeled = labeled_part(prepared.images, prepared.target_store(train), train, params)
+    labeled = labeled_part(prepared.images, prepared.target_store(train), train, params, prepared.image_size)
     per_batch = round(params.train.batch_size * params.retrain.ratio)
     if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
@@ -79,6 +86,7 @@ def parts_of(job: Job) -> list[Part]:
         [Sample(index, position) for position, index in enumerate(job.pseudo.indices)],
         Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
         per_batch,
+        prepared.image_size,
     )
     return [labeled, pseudo]
 

@@ -119,6 +119,7 @@ def _card(job: Job, description: Architecture, lineage: Lineage, best: Best) -> 
     return ModelCard(
         architecture=description,
         image_size=job.prepared.image_size,
+        resize=job.prepared.resize,
         mean=mean,
         std=std,
         classes=job.prepared.classes,

@@ -23,8 +23,9 @@ from segpipe.data.source.lists import (
     list_sources,
     read_lists,
 )
+from segpipe.data.source.png import open_label_map
 from segpipe.data.source.problems import Findings, Problem
-from segpipe.data.source.rasterize import rasterize
+from segpipe.data.source.target import target_of
 from segpipe.labels import IGNORE_INDEX, ClassTable
 from segpipe.params import DataParams, SplitParams
 
@@ -114,19 +115,19 @@ class LookedAt(SoundImage):
 
 def look(source: Source, classes: ClassTable | None, data: DataParams) -> LookedAt | ImageFault:
     """What an image has in it, or what is wrong with its file; a pure function for worker processes."""
-    record = source.record
+    root, class_index, target = Path(data.root), {}, None
     try:
-        content_hash = open_image(Path(data.root), record).content_hash
+        content_hash = open_image(root, source.record).content_hash
+        if classes is not None:
+            source = _of_known_categories(source, classes)
+            class_index = classes.class_index(source.categories)
+        if classes is not None and source.name in LABELED_SOURCES:
+            fill = 0 if data.background == "class" else IGNORE_INDEX
+            target = target_of(source, root, classes, overlap=data.overlap, fill=fill)
+        elif source.record.label_map is not None:
+            open_label_map(root, source.record)
     except ImageFault as fault:
         return fault
-    if classes is None:
-        return LookedAt(content_hash, image_census(source, None, {}, data.image_size))
-    source = _of_known_categories(source, classes)
-    class_index, target = classes.class_index(source.categories), None
-    if source.name in LABELED_SOURCES:
-        fill = 0 if data.background == "class" else IGNORE_INDEX
-        size = (record.height, record.width)
-        target = rasterize(source.annotations, class_index, *size, overlap=data.overlap, fill=fill)
     return LookedAt(content_hash, image_census(source, target, class_index, data.image_size))
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from segpipe.data.codecs import Codec, Encoded, encode, plain_jpeg
 from segpipe.data.prepare.image_census import ImageCensus, image_census
-from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.resize import resize_image, resize_labels, stored_size
 from segpipe.data.source.images import ImageFault, ImageFile, open_image
 from segpipe.data.source.lists import LABELED_SOURCES, Source
-from segpipe.data.source.rasterize import rasterize
+from segpipe.data.source.png import open_label_map
+from segpipe.data.source.target import target_of
 from segpipe.labels import ClassTable
 from segpipe.params import DataParams
 
@@ -28,6 +29,7 @@ class Packing:
 
     root: Path
     image_size: tuple[int, int] | None
+    resize: Literal["stretch", "letterbox"]
     codec: Codec
     classes: ClassTable
     overlap: Literal["largest_class", "smaller_on_top", "file_order"]
@@ -62,9 +64,9 @@ def pack_image(source: Source, how: Packing) -> PackedImage | ImageFault:
     """The image packed, or what is wrong with its file."""
     try:
         file = open_image(how.root, source.record)
+        native = _native_target(source, how) if source.name in LABELED_SOURCES else None
     except ImageFault as fault:
         return fault
-    native = _rasterized(source, how) if source.name in LABELED_SOURCES else None
     return PackedImage(
         content_hash=file.content_hash,
         image=_pack_pixels(file, how),
@@ -73,30 +75,30 @@ def pack_image(source: Source, how: Packing) -> PackedImage | ImageFault:
     )
 
 
-def _rasterized(source: Source, how: Packing) -> np.ndarray:
-    """(height, width) uint8 label map of a labelled image at its own size."""
-    class_index = how.classes.class_index(source.categories)
-    size = (source.record.height, source.record.width)
-    return rasterize(source.annotations, class_index, *size, overlap=how.overlap, fill=how.fill)
-
-
 def look_at_image(source: Source, root: Path) -> SoundImage | ImageFault:
     """What is wrong with its file, if anything; nothing is packed."""
     try:
+        if source.record.label_map is not None:
+            open_label_map(root, source.record)
         return SoundImage(open_image(root, source.record).content_hash)
     except ImageFault as fault:
         return fault
 
 
 def _pack_pixels(file: ImageFile, how: Packing) -> Encoded:
-    image = resize_image(file.image, how.image_size)
+    image = resize_image(file.image, stored_size(file.image.shape[:2], how.image_size, how.resize))
     if how.codec == "jpeg" and image is file.image and plain_jpeg(file.encoded):
         return Encoded.of("jpeg", image.shape, file.encoded)  # a second JPEG would be larger and worse
     return encode(image, how.codec)
 
 
+def _native_target(source: Source, how: Packing) -> np.ndarray:
+    return target_of(source, how.root, how.classes, overlap=how.overlap, fill=how.fill)
+
+
 def _pack_target(native: np.ndarray, how: Packing) -> PackedTarget:
-    target, packed = resize_labels(native, how.image_size), encode(native, "runs")
+    target = resize_labels(native, stored_size(native.shape, how.image_size, how.resize))
+    packed = encode(native, "runs")
     return PackedTarget(packed if target is native else encode(target, "runs"), packed)
 
 
@@ -104,5 +106,5 @@ def image_codec(data: DataParams, native_sizes: Sequence[tuple[int, int]]) -> Li
     """How images of these (height, width) are stored; `auto` keeps pixels as they are while they are not too many."""
     if data.codec != "auto":
         return data.codec
-    sizes = native_sizes if data.image_size is None else [data.image_size] * len(native_sizes)
+    sizes = [stored_size(size, data.image_size, data.resize) or size for size in native_sizes]
     return "raw" if sum(3 * height * width for height, width in sizes) <= RAW_BYTES else "jpeg"

@@ -74,8 +74,8 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     sets = _sets(packed.sources, files, data)
     write_json(out / "classes.json", classes.to_json())
     write_json(out / "folds.json", {"folds": [fold.to_json() for fold in folds]})
-    table = {"image_size": data.image_size, "sets": sets, "images": [entry.to_json() for entry in entries]}
-    write_json(out / "table.json", table)
+    table = {"image_size": data.image_size, "resize": data.resize, "sets": sets}
+    write_json(out / "table.json", table | {"images": [entry.to_json() for entry in entries]})
     warn_of_classes(findings.warnings, packed.census, split)
     found = data_check(packed.census, sets, findings)
     write_json(out / "data_check.json", found)
@@ -94,7 +94,7 @@ def _pack(
     """Rasterise, resize and write every image that opens, with its target if it is labelled."""
     fill = 0 if data.background == "class" else IGNORE_INDEX
     codec = image_codec(data, [(source.record.height, source.record.width) for source in sources])
-    packing = Packing(Path(data.root), data.image_size, codec, classes, data.overlap, fill)
+    packing = Packing(Path(data.root), data.image_size, data.resize, codec, classes, data.overlap, fill)
     work: Callable[[Source], PackedImage | ImageFault] = partial(pack_image, how=packing)
     images = stack.enter_context(PackedWriter(out / "images", codec))
     targets = stack.enter_context(PackedWriter(out / "targets", "runs"))

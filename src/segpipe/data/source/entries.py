@@ -5,7 +5,7 @@ Each function yields complaints about an entry, pairs of what was found and what
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -35,7 +35,7 @@ def image_complaints(
     name = entry["file_name"]
     if (count := file_names[normal_name(name)]) > 1:
         yield f"{count} images have the file_name {short(name)}", "file names that occur once"
-    if fault := _file_name_fault(name, root, folders):
+    if fault := file_name_fault(name, root, folders):
         yield f"file_name {short(name)} {fault}", "the path of an image within data.root, relative to it"
 
 
@@ -83,8 +83,11 @@ def link_leads_out(path: Path, root: Path) -> bool:
     return not resolved.is_relative_to(root) and not _CACHED.fullmatch("/".join(resolved.parts[-4:]))
 
 
-def _file_name_fault(name: str, root: Path, folders: list[Path]) -> str | None:
-    """Return why `name` does not lead to a file within the resolved folder `root`, or None."""
+def file_name_fault(name: str, root: Path, folders: Sequence[Path] = ()) -> str | None:
+    """Return why `name` does not lead to a file within the resolved folder `root`, or None.
+
+    A file that is not there is looked for in `folders` of the root, so that the answer can say where it is.
+    """
     if any(ord(character) < 32 for character in name):
         return "holds a control character"
     if PurePosixPath(name).is_absolute():
@@ -108,7 +111,7 @@ def lookup_fault(error: Exception) -> str:
     return "a circle of symbolic links" if isinstance(error, RuntimeError) else "a character that no file name can hold"
 
 
-def _where_instead(name: str, root: Path, folders: list[Path]) -> str:
+def _where_instead(name: str, root: Path, folders: Sequence[Path]) -> str:
     if "\\" in name:
         return " (write / between folders, not \\)"
     if (root / name).is_dir():

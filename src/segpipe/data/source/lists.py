@@ -1,12 +1,16 @@
 """The lists of images that section `data` names: read, and held against one another before any image is opened."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from segpipe.data.source.categories import category_problems, class_table
+from segpipe.data.source.class_values import background_problem, read_class_values
 from segpipe.data.source.coco import read_coco
 from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_name
+from segpipe.data.source.label_maps import TEXT_SUFFIXES, read_label_maps
 from segpipe.data.source.problems import Findings, Problem, short
 from segpipe.data.source.records import Annotation, Category, CocoFile, ImageRecord
 from segpipe.data.split import draw_folds, group_names
@@ -16,7 +20,7 @@ from segpipe.params import DataParams, SplitParams
 LABELED_SOURCES = ("train", "val", "judge")
 SOURCES = (*LABELED_SOURCES, "test", "unlabeled")
 PARAMS = "params.yaml"
-JSONS_SHOWN = 10  # of a folder in which a list is missing
+NAMES_SHOWN = 10  # of a folder in which a list is missing
 
 Files = dict[str, list[CocoFile]]  # by source: train, val, judge, test, unlabeled
 
@@ -45,19 +49,27 @@ def read_lists(data: DataParams) -> tuple[Files, Findings]:
     if problem := _root_problem(root):
         findings.blocking.append(problem)
         raise findings.error(PARAMS, data.on_problem)
+    read, problems = reader(data, root)
+    findings.blocking += problems
     files: Files = {source: [] for source in SOURCES}
     for source, name, fault in _named_files(data):
         if fault:
             findings.blocking.append(fault)
             continue
-        file, problems = read_coco(
-            root / name, root, labeled=source in LABELED_SOURCES, may_be_empty=source == "unlabeled"
-        )
+        file, problems = read(root / name, root, labeled=source in LABELED_SOURCES, may_be_empty=source == "unlabeled")
         for problem in problems:
             skippable = file is not None and source != "test" and problem.where != "'images'"
             (findings.broken if skippable else findings.blocking).append(problem)
         files[source] += [file] if file else []
     return files, findings
+
+
+def reader(data: DataParams, root: Path) -> tuple[Callable[..., tuple[CocoFile | None, list[Problem]]], list[Problem]]:
+    """How `data.format` reads a list, and what is wrong with a file that all lists share."""
+    if data.format == "coco":
+        return read_coco, []
+    categories, problems = read_class_values(root)
+    return partial(read_label_maps, categories=categories, categories_sound=not problems), problems
 
 
 def missing_files(data: DataParams) -> list[Problem]:
@@ -73,7 +85,9 @@ def check_lists(files: Files, findings: Findings, data: DataParams, split: Split
     What only follows from a mistake found before is not told again.
     """
     findings.blocking += _overlap_problems(files)
-    if data.background == "ignore":
+    if data.format == "png":
+        findings.blocking += background_problem(_labeled(files)[0].categories if _labeled(files) else (), data)
+    elif data.background == "ignore":
         findings.blocking += _unlabeled_problems(files, data)
     trusted = data.on_problem == "skip" or all(file.categories_sound for file in _labeled(files))
     if trusted and files["train"]:
@@ -142,23 +156,37 @@ def _named_files(data: DataParams) -> Iterator[tuple[str, str, Problem | None]]:
     root, named = Path(data.root), dict[Path, str]()
     for source in SOURCES:
         for name in _names(data, source):
-            fault = _path_fault(root, name) or _taken(named, root / name, source)
+            fault = _path_fault(root, name, data.format) or _taken(named, root / name, source)
             yield source, name, Problem(PARAMS, f"data.{source}", f"{name!r} {fault[0]}", fault[1]) if fault else None
 
 
-def _path_fault(root: Path, name: str) -> tuple[str, str] | None:
+def _path_fault(root: Path, name: str, format_: Literal["coco", "png"]) -> tuple[str, str] | None:
     path = root / name
-    jsons = sorted(file.name for file in root.glob("*.json"))
-    more = f" and {len(jsons) - JSONS_SHOWN} more" if len(jsons) > JSONS_SHOWN else ""
-    expected = f"a COCO file in {root}, which holds {', '.join(jsons[:JSONS_SHOWN]) or 'no .json file'}{more}"
+    expected = _expected_list(root, format_)
     try:
         if link_leads_out(path, root.resolve()):
             return f"leads out of data.root, {root}: DVC would not see the file change", expected
-        if path.is_dir():
+        if path.is_dir() and format_ == "coco":
             return "is a folder", expected
-        return None if path.is_file() else (f"does not exist in {root}", expected)
+        if path.is_file() and format_ == "png" and path.suffix.lower() not in TEXT_SUFFIXES:
+            return "is no such list", f"{expected}; for COCO files data.format: coco"
+        return None if path.exists() else (f"does not exist in {root}", expected)
     except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be looked up ({lookup_fault(error)})", expected
+
+
+def _expected_list(root: Path, format_: Literal["coco", "png"]) -> str:
+    if format_ == "coco":
+        names = sorted(file.name for file in root.glob("*.json"))
+        return f"a COCO file in {root}, which holds {_some(names) or 'no .json file'}"
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() or path.suffix.lower() in TEXT_SUFFIXES)
+    lists = f"a folder or a list ({' or '.join(TEXT_SUFFIXES)}) in {root}"
+    return f"{lists}, which holds {_some(names) or 'none'}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def _taken(named: dict[Path, str], path: Path, source: str) -> tuple[str, str] | None:

@@ -6,13 +6,28 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class LabelMap:
+    """A PNG file, relative to the data root, whose pixels hold the ids of categories; `values` are those it may hold.
+
+    Without `values`, where the list of categories is itself faulty, what it holds cannot be checked.
+    """
+
+    file_name: str
+    values: frozenset[int] | None
+
+
+@dataclass(frozen=True)
 class ImageRecord:
-    """An image as the annotation file lists it; `file_name` is relative to the data root."""
+    """An image as the annotation file lists it; `file_name` is relative to the data root.
+
+    Where label maps take the place of annotations, a labelled image has one.
+    """
 
     id: int
     file_name: str
     height: int
     width: int
+    label_map: LabelMap | None = None
 
 
 @dataclass(frozen=True)
