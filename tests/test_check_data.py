@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from coco_folder import GLASS, PAPER, Picture, box, data_params, pictures, split_params, write_folder
+from label_map_folder import PNG_PARAMS, write_folders
 from malformed.breaks import annotation, image, removed, several, written
 from malformed.project import OUT, make_project
 from typer.testing import CliRunner
@@ -166,6 +167,17 @@ def test_what_is_found_does_not_depend_on_the_number_of_processes(tmp_path):
         data = data_params(root, on_problem=on_problem, unlabeled=("pool.json",))
         one, two = (check_data(data, split_params(), processes=number).to_json() for number in (1, 2))
         assert one == two and one["census"]["sets"]["val"]["images"] == 4
+
+
+def test_label_maps_are_checked_and_counted_though_they_name_no_objects(tmp_path):
+    root = tmp_path / "raw"
+    write_folders(root, train=[Picture("a.png", annotations=[box(GLASS, 0, 0, 2, 3)]), *pictures("b", "bad")])
+    (root / "train/masks/bad.png").write_bytes(b"no image")
+    checked = check_data(data_params(root, **PNG_PARAMS), split_params())
+    assert [("bad.png" in str(error), "is no PNG" in str(error)) for error in checked.errors] == [(True, True)]
+    train = checked.to_json()["census"]["sets"]["train"]
+    assert (train["images"], train["without_annotation"]) == (2, 1)
+    assert train["classes"]["Glass"] == {"pixels": 6, "objects": 0, "images": 1}
 
 
 # Skip

@@ -26,6 +26,8 @@ every image. It lists all that is wrong in one message and stops; nothing usable
 - `segpipe check` reads no data and writes nothing. It finds all that is wrong in `params.yaml` at once: keys, files
   that are not there, names of models and augmentations (which takes seconds, as libraries must load), and lists in
   `dvc.yaml` that no longer fit. What DVC says where it comes first stands [at the end](#what-dvc-says-itself).
+- `segpipe check DIR` finds all that is wrong with a folder of data, as `prepare` would, and all that is odd
+  ([Checking a data set](data.md#checking-a-data-set)). It writes nothing either.
 - Of more than 50 problems each kind is shown a few times, with a count of the rest.
 - Where lists are at fault, the images are opened all the same, so that one run shows everything.
 - A pool without images is no mistake: with `data.unlabeled: []`, or a file whose list of images is empty, there are no

@@ -26,6 +26,7 @@ from segpipe.data.source.lists import (
     list_sources,
     read_lists,
 )
+from segpipe.data.source.png import open_label_map
 from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.target import target_of
 from segpipe.labels import IGNORE_INDEX, ClassTable
@@ -121,15 +122,17 @@ class LookedAt(SoundImage):
 
 def look(source: Source, classes: ClassTable | None, data: DataParams) -> LookedAt | ImageFault:
     """What an image has in it, or what is wrong with its file; a pure function for worker processes."""
-    target, class_index = None, {}
+    root, class_index, target = Path(data.root), {}, None
     try:
-        file = open_image(Path(data.root), source.record)
+        file = open_image(root, source.record)
         if classes is not None:
             source = _of_known_categories(source, classes)
             class_index = classes.class_index(source.categories)
-            if source.name in LABELED_SOURCES:
-                fill = 0 if data.background == "class" else IGNORE_INDEX
-                target = target_of(source, Path(data.root), classes, overlap=data.overlap, fill=fill)
+        if classes is not None and source.name in LABELED_SOURCES:
+            fill = 0 if data.background == "class" else IGNORE_INDEX
+            target = target_of(source, root, classes, overlap=data.overlap, fill=fill)
+        elif source.record.label_map is not None:
+            open_label_map(root, source.record)
     except ImageFault as fault:
         return fault
     size = stored_size(file.image.shape[:2], data.image_size, data.resize)
