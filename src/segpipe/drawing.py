@@ -14,6 +14,8 @@ from segpipe.labels import IGNORE_INDEX, ClassTable
 
 MAX_SIDE = 256  # pixels of the longer side
 JPEG_QUALITY = 85
+LINE = 22  # pixels: height of a line of text
+_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 # kinds of mistakes: dark blue, bright yellow and magenta differ in brightness too
 MISSED, FALSE_ALARM, CONFUSED = (0, 90, 181), (255, 194, 10), (212, 17, 118)
 MISTAKES = ((MISSED, "object missed"), (FALSE_ALARM, "background called an object"), (CONFUSED, "wrong class"))
@@ -83,6 +85,19 @@ def evenly_spaced(items: Sequence[int], number: int) -> list[int]:
     """Up to `number` of the items, evenly spaced, both ends among them."""
     chosen = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
     return [items[i] for i in chosen]
+
+
+def text_width(text: str) -> int:
+    """Pixels that a line of text takes."""
+    return cv2.getTextSize(text, _FONT, _SCALE, 1)[0][0] + 2
+
+
+def text_line(text: str, width: int) -> np.ndarray:
+    """(LINE, W, 3) uint8: dark text on white, `width` pixels wide or what it takes; what is not ASCII becomes `?`."""
+    text = text.encode("ascii", "replace").decode()
+    line = np.full((LINE, max(width, text_width(text)), 3), 255, np.uint8)
+    cv2.putText(line, text, (1, LINE - 7), _FONT, _SCALE, (40, 40, 40), 1, cv2.LINE_AA)
+    return line
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:

@@ -7,17 +7,23 @@ of two commits beside each other, image for image. The report picks the best and
 import re
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from segpipe.data.resize import resize_labels
-from segpipe.drawing import encode_jpeg, evenly_spaced, fit_image, label_overlay, mistakes_overlay, shown_size
+from segpipe.drawing import (
+    encode_jpeg,
+    evenly_spaced,
+    fit_image,
+    label_overlay,
+    mistakes_overlay,
+    shown_size,
+    text_line,
+)
 from segpipe.ensemble import Candidate, Ensemble
 from segpipe.labels import IGNORE_INDEX
 
 NUM_STRIPS, SIDE = 8, 224  # images; pixels of the longer side of a picture
-_TITLE, _GAP = 22, 6  # pixels: height of the line of titles, space between pictures
-_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+_GAP = 6  # pixels between pictures
 
 
 def write_strips(ensemble: Ensemble, candidate: Candidate, out: Path) -> None:
@@ -54,10 +60,8 @@ def strip(pictures: dict[str, np.ndarray]) -> np.ndarray:
     """Pictures of one size, (H, W, 3) uint8, side by side on white under their titles; none is cut at its picture."""
     columns: list[np.ndarray] = []
     for title, picture in pictures.items():
-        (title_width, _), _ = cv2.getTextSize(title, _FONT, _SCALE, 1)
-        height, width = picture.shape[:2]
-        column = np.full((_TITLE + height, max(width, title_width + 2), 3), 255, np.uint8)
-        cv2.putText(column, title, (1, _TITLE - 7), _FONT, _SCALE, (40, 40, 40), 1, cv2.LINE_AA)
-        column[_TITLE:, :width] = picture
+        line = text_line(title, picture.shape[1])
+        missing = (0, 0), (0, line.shape[1] - picture.shape[1]), (0, 0)
+        column = np.vstack([line, np.pad(picture, missing, constant_values=255)])
         columns += [column, np.full((column.shape[0], _GAP, 3), 255, np.uint8)]
     return np.hstack(columns[:-1])

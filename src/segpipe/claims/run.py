@@ -31,8 +31,8 @@ def check_arms(plan: Plan) -> None:
 def run_arm(plan: Plan, run: RunSpec, prepared_folder: Path, code: str, out: Path) -> None:
     """Train `run` on the prepared data set and write its confusion matrices of the judge images to `out`.
 
-    `code` is the digest of the code that runs. All runs of one seed see the same images in the same order; arms of
-    one architecture start from the same weights.
+    `code` is the digest of the code that runs. All runs of one seed see the same images in the same order, unless
+    an arm changes train.sampling; arms of one architecture start from the same weights.
     """
     params, prepared = plan.run_params(run), Prepared(prepared_folder, fold=FOLD)
     job_params, train = params.member(params.member_names[0]), prepared.folds[FOLD].train

@@ -99,7 +99,7 @@ class EpochBatches(Sampler[list[Key]]):
                 key = "train.batch_size x retrain.ratio" if number else "train.batch_size"
                 raise ValueError(
                     f"params.yaml: {key}: found {per_batch} images, which cannot be split evenly into the {pieces} "
-                    "parts of train.devices x nodes x train.accumulate"
+                    "parts of train.devices x train.accumulate"
                 )
         length, per_batch = self.sizes[0]
         self.updates = max(length // per_batch, 1)

@@ -1,9 +1,9 @@
 """The order of an epoch's images: each as often as any other, or more often where they show rare classes.
 
-Balanced weights are the repeat factors of LVIS (Gupta, Dollar, Girshick: "LVIS: A Dataset for Large Vocabulary Instance
-Segmentation", CVPR 2019, section 4.3 and appendix) with their threshold t = 1, so that no class is left as it is:
-f(c) is the share of images that show class c, r(c) = sqrt(1 / f(c)), and an image's factor is the largest r(c) of the
-classes it shows. LVIS makes an epoch longer by them; here its length stays and only their proportions count.
+Balanced weights are the repeat factors of Gupta, Dollar, Girshick: "LVIS: A Dataset for Large Vocabulary Instance
+Segmentation" (CVPR 2019; arXiv 1908.03195v2, appendix B.2) with a threshold t of 1, so that no class is left as it is:
+f(c) is the share of images that show class c, r(c) = max(1, sqrt(t / f(c))), and an image's factor is the largest r(c)
+of the classes it shows. LVIS makes an epoch longer by them; here its length stays and only their proportions count.
 """
 
 from collections.abc import Iterable

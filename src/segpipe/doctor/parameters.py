@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from segpipe.data.paste import class_problems
 from segpipe.data.source.lists import missing_files
-from segpipe.doctor.extent import SAMPLE_ROOT
+from segpipe.doctor.extent import PREPARED, SAMPLE_ROOT, prepared_fits
+from segpipe.labels import ClassTable
 from segpipe.params import DataParams, Params
+from segpipe.stage import read_json
 from segpipe.wire import PIPELINE, wiring_problems
 
 
@@ -19,7 +22,7 @@ def parameter_problems(params: Params, *, libraries: bool = True) -> list[str]:
 
     `params` must be that of params.yaml in the current folder, the project's top folder.
     """
-    found = [*_file_problems(params.data), *wiring_problems(params)]
+    found = [*_file_problems(params.data), *_class_problems(params), *wiring_problems(params)]
     return [*found, *(_library_problems() if libraries else ())]
 
 
@@ -39,6 +42,15 @@ def _file_problems(data: DataParams) -> list[str]:
     hint = f" `dvc checkout {listed}` or `dvc pull {listed}` brings it." if tracked else ""
     lines = [str(problem).removeprefix("params.yaml: ") for problem in missing_files(data)]
     return [line + hint for line in lines]
+
+
+def _class_problems(params: Params) -> list[str]:
+    """Classes to paste that the data do not have; nothing where they are not prepared, and so not known, yet."""
+    if not prepared_fits(params, PREPARED):
+        return []
+    names = ClassTable.from_json(read_json(PREPARED / "classes.json")).names
+    lines = [line for name in params.member_names for line in class_problems(params.member(name).augment.paste, names)]
+    return list(dict.fromkeys(lines))
 
 
 def _library_problems() -> list[str]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from segpipe.doctor.extent import training_images
-from segpipe.params import OptimizerParams, Params, SchedulerParams, not_allowed
+from segpipe.params import OptimizerParams, Params, SchedulerParams
+from segpipe.show.chosen import chosen_member
 from segpipe.training.schedule import MADGRAD_EPS, base_rates, floor_warning, lr_factor
-from segpipe.wire import ROUNDS
 
 COLUMNS, ROWS = 60, 5  # of the curve, in characters
 MANY_STEPS = 8  # of more, the first few and the last are listed
@@ -53,11 +53,7 @@ def plan_schedule(params: Params, member_name: str | None, round_: str) -> Sched
 
     Raises ValueError for an unknown member or round, and where there are no data whose training images can be counted.
     """
-    name = member_name or params.member_names[0]
-    if name not in params.member_names:
-        raise ValueError(not_allowed("--member", name, params.member_names))
-    if round_ not in ROUNDS:
-        raise ValueError(not_allowed("--round", round_, ROUNDS))
+    name = chosen_member(params, member_name, round_)
     member, fold = params.member(name), params.split.train_folds[0]
     images, source = training_images(params, fold)
     size = member.train.batch_size

@@ -10,12 +10,6 @@ from segpipe.show.schedule import Schedule, eps_note, heading, moments, titles
 POINTS = 400  # of a line; the moments come on top
 
 
-def check_name(out: Path) -> None:
-    """Raise ValueError unless `out` is the name of a page."""
-    if out.suffix != ".html" or out.is_dir():
-        raise ValueError(f"--out: found {str(out)!r}; expected a file name that ends in .html")
-
-
 def write_page(schedule: Schedule, out: Path) -> None:
     """Write `out`, one self-contained page."""
     out.parent.mkdir(parents=True, exist_ok=True)
