@@ -3,7 +3,7 @@
 - preparing: `prepare` on all cores, storing pixels or JPEGs, and a script as one writes it (pycocotools, cv2, PNG files
   of images and masks, one process), on the same 512x512 JPEGs with 8 polygons each;
 - an epoch: a shuffled pass over the stores, without augmentation, and the notebooks' loop, which decodes and
-  rasterises in every `__getitem__`; both in one process, batches of 16;
+  rasterises in every `__getitem__`; both in one process, batches of 16, processor time;
 - growth: processor time for each image by one process, and private memory of two with their parent, on 1,000, 5,000
   and 20,000 images of 64x64.
 
