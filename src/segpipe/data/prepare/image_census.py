@@ -6,6 +6,7 @@ A pure function of the image's label map and of what its list says, so that work
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -14,7 +15,7 @@ from segpipe.data.source.rasterize import encode_segmentation
 from segpipe.data.source.records import Annotation
 from segpipe.labels import IGNORE_INDEX
 
-COUNTED = 2**18  # pixels counted at a time
+COUNTED = 2**22  # pixels counted at a time: float32 has every integer up to 2**24
 REACH = 1.0  # pixels that an annotation may reach beyond its image without a word
 
 
@@ -77,10 +78,11 @@ def image_census(
 
 def count_pixels(labels: np.ndarray) -> np.ndarray:
     """(256,) int64: how many pixels of a uint8 array have each value."""
-    flat = labels.ravel()
-    # bincount makes eight bytes of each pixel, so it is given a few rows' worth at a time
-    blocks = (flat[start : start + COUNTED] for start in range(0, max(flat.size, 1), COUNTED))
-    return np.sum([np.bincount(block, minlength=256) for block in blocks], axis=0, dtype=np.int64)
+    flat = labels.reshape(1, -1)
+    # three times as fast as np.bincount, which makes eight bytes of each pixel; but it counts in float32
+    blocks = [flat[:, start : start + COUNTED] for start in range(0, flat.size, COUNTED)]
+    counts = [cv2.calcHist([block], [0], None, [256], [0, 256]).ravel().astype(np.int64) for block in blocks]
+    return np.sum(counts, axis=0) if counts else np.zeros(256, np.int64)
 
 
 def _areas(encoded: Sequence[dict]) -> np.ndarray:
@@ -107,14 +109,15 @@ def _hidden(
     An object beneath one of its own class is none of them: the target is as it should be.
     """
     hidden = np.zeros(len(encoded), bool)
-    for index in np.unique(indices):
-        own = np.flatnonzero((indices == index) & (areas > 0))
-        # where nothing overlaps, the pixels of the class are those of its annotations, and there is nothing to look for
-        if index == IGNORE_INDEX or not own.size or areas[own].sum(dtype=np.int64) == counts[index]:
-            continue
-        shown = coco_mask.encode(np.asfortranarray(target == index).view(np.uint8))
-        # of a "crowd" pycocotools gives the share of the first that lies in the second
-        hidden[own] = coco_mask.iou([encoded[i] for i in own], [shown], [1])[:, 0] == 0
+    for index in np.unique(indices[indices != IGNORE_INDEX]):
+        own = indices == index
+        # what does not show of the class is at least as large as each of its objects that does not show at all
+        missing = areas[own].sum(dtype=np.int64) - counts[index]
+        suspects = np.flatnonzero(own & (areas > 0) & (areas <= missing))
+        if suspects.size:
+            shown = coco_mask.encode(np.asfortranarray(target == index).view(np.uint8))
+            # of a "crowd" pycocotools gives the share of the first that lies in the second
+            hidden[suspects] = coco_mask.iou([encoded[i] for i in suspects], [shown], [1])[:, 0] == 0
     return hidden
 
 
