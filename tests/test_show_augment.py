@@ -81,7 +81,7 @@ def test_the_command_writes_a_png_and_says_what_the_sheet_cannot_show(project):
 
 
 def test_pictures_of_any_size_fit_their_columns_and_every_label_has_its_name():
-    table = ClassTable(("Background", "Can", "杯"), (None, 1, 2), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+    table = ClassTable(("Background", "Can", "杯"), ((), ("Can",), ("杯",)), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
     row = [
         (np.full((height, width, 3), 90, np.uint8), np.full((height, width), label, np.uint8))
         for height, width, label in ((30, 50, 0), (600, 300, 1), (20, 20, IGNORE_INDEX), (64, 64, 2))
