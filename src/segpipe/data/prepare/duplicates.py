@@ -19,7 +19,7 @@ RADIUS = 0.25  # distance of coarse shapes, which have length 1; copies have at 
 NEIGHBORS = 8  # candidates of an image: bounds the work where thousands look alike
 DIFFERENCE = 0.6  # largest share of (slack + local contrast) by which a cell may still differ after the fit
 SLACK = 20.0  # grey levels; less in a picture whose cells deviate less
-CHUNK = 2048  # pairs fitted at a time: 60 MB of working memory
+CHUNK = 512  # pairs fitted at a time, in some 40 MB
 
 
 def fingerprint(image: np.ndarray) -> bytes:
@@ -42,7 +42,6 @@ def near_duplicates(fingerprints: Sequence[bytes]) -> list[tuple[int, int]]:
     """
     first: dict[bytes, int] = {}
     pairs = {(first[print_], i) for i, print_ in enumerate(fingerprints) if first.setdefault(print_, i) != i}
-    # in an order of their own, so that a pair is fitted in the same direction whatever the order of the images
     distinct = sorted(first)
     cells = np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, SIDE, SIDE)
     shaped = cells.std(axis=(1, 2)) >= FLAT if distinct else np.zeros(0, bool)
@@ -63,7 +62,7 @@ def _candidates(cells: np.ndarray, *, mirrored: bool) -> np.ndarray:
     # turned to the directions in which the images differ most, or the tree could leave out hardly any: 13 times faster
     axes = np.linalg.eigh(shapes.T @ shapes)[1][:, ::-1]
     count = min(NEIGHBORS + 1, len(cells))  # one of them is the image itself
-    distance, other = cKDTree(shapes @ axes).query(seen @ axes, k=count, distance_upper_bound=RADIUS)
+    distance, other = cKDTree(shapes @ axes, leafsize=64).query(seen @ axes, k=count, distance_upper_bound=RADIUS)
     row, column = np.nonzero(np.isfinite(distance))
     found = np.stack([row, other[row, column]], axis=1)
     found = np.sort(found[found[:, 0] != found[:, 1]], axis=1)
@@ -81,11 +80,15 @@ def _shapes(cells: np.ndarray) -> np.ndarray:
 
 def _same(cells: np.ndarray, candidates: np.ndarray, *, mirrored: bool) -> np.ndarray:
     """Those of the (P, 2) candidates that are one picture."""
-    kept = [
-        chunk[_differences(cells[chunk[:, 0], :, :: -1 if mirrored else 1], cells[chunk[:, 1]]) < DIFFERENCE]
-        for chunk in (candidates[start : start + CHUNK] for start in range(0, len(candidates), CHUNK))
-    ]
-    return np.concatenate(kept) if kept else candidates
+    turn = slice(None, None, -1 if mirrored else 1)
+    same = np.zeros(len(candidates), bool)
+    # whichever is fitted to the other: what was cut off at white or at the border cannot be fitted back
+    for one, other in ((0, 1), (1, 0)):
+        rest = np.flatnonzero(~same)
+        for chunk in (rest[start : start + CHUNK] for start in range(0, len(rest), CHUNK)):
+            first, second = cells[candidates[chunk, one], :, turn], cells[candidates[chunk, other]]
+            same[chunk] = _differences(first, second) < DIFFERENCE
+    return candidates[same]
 
 
 def _differences(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -112,6 +115,5 @@ def _differences(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _local_contrast(cells: np.ndarray) -> np.ndarray:
     """(P, 32, 32) float32: highest minus lowest of the 3 x 3 cells around each."""
     kernel = np.ones((3, 3), np.uint8)
-    return np.stack([cv2.dilate(one, kernel) - cv2.erode(one, kernel) for one in np.ascontiguousarray(cells)]).astype(
-        np.float32
-    )
+    ranges = [cv2.dilate(one, kernel) - cv2.erode(one, kernel) for one in np.ascontiguousarray(cells)]
+    return np.array(ranges, np.float32).reshape(cells.shape)
