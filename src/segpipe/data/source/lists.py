@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segpipe.data.source.coco import read_coco
-from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_name
+from segpipe.data.source.entries import named_file_fault, normal_name
 from segpipe.data.source.problems import Findings, Problem, short
 from segpipe.data.source.records import Annotation, CocoFile, ImageRecord
 from segpipe.labels import build_class_table
@@ -131,17 +131,9 @@ def _named_files(data: DataParams) -> Iterator[tuple[str, str, Problem | None]]:
 
 
 def _path_fault(root: Path, name: str) -> tuple[str, str] | None:
-    path = root / name
     jsons = sorted(file.name for file in root.glob("*.json"))
-    expected = f"a COCO file in {root}, which holds {', '.join(jsons[:5]) or 'no .json file'}"
-    try:
-        if link_leads_out(path, root.resolve()):
-            return f"leads out of data.root, {root}: DVC would not see the file change", expected
-        if path.is_dir():
-            return "is a folder", expected
-        return None if path.is_file() else (f"does not exist in {root}", expected)
-    except (OSError, ValueError, RuntimeError) as error:
-        return f"cannot be looked up ({lookup_fault(error)})", expected
+    fault = named_file_fault(root, name)
+    return (fault, f"a COCO file in {root}, which holds {', '.join(jsons[:5]) or 'no .json file'}") if fault else None
 
 
 def _taken(named: dict[Path, str], path: Path, source: str) -> tuple[str, str] | None:
