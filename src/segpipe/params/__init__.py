@@ -19,7 +19,7 @@ from segpipe.params.training import (
     SchedulerParams,
     TrainParams,
 )
-from segpipe.params.values import ALL, MOST_FOLDS, FoldName, one_or_more
+from segpipe.params.values import ALL, MOST_FOLDS, FoldName
 
 __all__ = [
     "ALL",
@@ -44,7 +44,6 @@ __all__ = [
     "holds",
     "load_params",
     "not_allowed",
-    "one_or_more",
     "read_yaml",
     "stop_on",
 ]

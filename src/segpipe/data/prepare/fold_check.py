@@ -1,17 +1,17 @@
 """Folds held against the lists before any image is opened: what a file gives, and whether enough groups are there."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from segpipe.data.fold_table import FoldRow, read_fold_rows
 from segpipe.data.prepare.folds import Labeled, draw_folds
-from segpipe.data.source.entries import link_leads_out, lookup_fault, normal_name
+from segpipe.data.source.entries import named_file_fault, normal_name
 from segpipe.data.source.lists import LABELED_SOURCES, PARAMS, Files
 from segpipe.data.source.problems import Findings, Problem, short
 from segpipe.data.source.records import CocoFile
 from segpipe.data.split import group_names
-from segpipe.params import ALL, DataParams, SplitParams, one_or_more
+from segpipe.params import ALL, DataParams, SplitParams
 
 Rows = Sequence[tuple[int, FoldRow]]  # each with its line
 
@@ -31,8 +31,8 @@ def check_folds(files: Files, findings: Findings, data: DataParams, split: Split
         whole = whole and not problems
     try:
         names = {source: [name for file in files[source] for name in _usable(file, data)] for source in files}
-        scenes = dict.fromkeys(name for listed in names.values() for name in listed)
-        scenes = dict(zip(scenes, group_names(list(scenes), split.group_by), strict=True))
+        every_name = list(dict.fromkeys(name for listed in names.values() for name in listed))
+        scenes = dict(zip(every_name, group_names(every_name, split.group_by), strict=True))
         if whole:
             labeled = [(name, source) for source in LABELED_SOURCES for name in names[source]]
             lists = [source for _, source in labeled]
@@ -43,8 +43,9 @@ def check_folds(files: Files, findings: Findings, data: DataParams, split: Split
     return given
 
 
-def _read_whole(files: Sequence[CocoFile], named: object) -> bool:
-    return len(files) == len(one_or_more(named) or ()) and all(file.file_names for file in files)
+def _read_whole(files: Sequence[CocoFile], named: str | tuple[str, ...] | None) -> bool:
+    asked = 1 if isinstance(named, str) else len(named or ())
+    return len(files) == asked and all(file.file_names for file in files)
 
 
 def _usable(file: CocoFile, data: DataParams) -> Sequence[str]:
@@ -64,7 +65,7 @@ def _read_given(
     """
     assert split.file is not None
     path = root / split.file
-    if fault := _path_fault(path, root):
+    if fault := named_file_fault(root, split.file):
         return {}, [Problem(PARAMS, "split.file", f"{split.file!r} {fault}", f"a CSV file in {root}")]
     rows, faults = read_fold_rows(path)
     problems = [Problem(str(path), *fault) for fault in faults]
@@ -81,20 +82,11 @@ def _read_given(
     return given, problems
 
 
-def _path_fault(path: Path, root: Path) -> str | None:
-    try:
-        if link_leads_out(path, root.resolve()):
-            return f"leads out of data.root, {root}: DVC would not see the file change"
-        if path.is_dir():
-            return "is a folder"
-        return None if path.is_file() else f"does not exist in {root}"
-    except (OSError, ValueError, RuntimeError) as error:
-        return f"cannot be looked up ({lookup_fault(error)})"
-
-
-def _row_problems(path: Path, rows: Rows, name_of: dict[str, str], judged: set[str]) -> Iterator[Problem]:
+def _row_problems(
+    path: Path, rows: Rows, name_of: Mapping[PurePosixPath, str], judged: Container[PurePosixPath]
+) -> Iterator[Problem]:
     """Unknown images, images named twice, and halves that belong to no fold."""
-    seen: dict[str, int] = {}
+    seen: dict[PurePosixPath, int] = {}
     for line, row in rows:
         name, where = normal_name(row.file_name), f"line {line}"
         if name in judged:

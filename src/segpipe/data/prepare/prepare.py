@@ -17,7 +17,7 @@ from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check
 from segpipe.data.prepare.duplicates import near_duplicates
 from segpipe.data.prepare.fold_check import check_folds
-from segpipe.data.prepare.folds import Labeled, draw_folds, join_groups
+from segpipe.data.prepare.folds import Labeled, draw_folds, join_groups, torn_pairs
 from segpipe.data.prepare.pack import PackedImage, Packing, image_codec, look_at_image, pack_image
 from segpipe.data.prepare.sound import sound_images
 from segpipe.data.prepare.summary import closing_lines
@@ -138,7 +138,6 @@ def _grouped(
     scenes = group_names([entry.file_name for entry in packed.entries], split.group_by)
     labeled = sum(source.name in LABELED_SOURCES for source in packed.sources)  # they come first
     alike = near_duplicates(packed.fingerprints)
-    warn_of_near_duplicates(findings.warnings, packed.sources, alike)
     # an image of the pool that looks like two labelled ones does not make these alike
     pairs = [pair for pair in alike if max(pair) < labeled] if split.near_duplicates else []
     groups = join_groups(scenes, [entry.content_hash for entry in packed.entries], pairs)
@@ -150,6 +149,7 @@ def _grouped(
         joined = f" {len(pairs)} pairs of near copies are kept together by split.near_duplicates." if pairs else ""
         findings.blocking.append(f"{PARAMS}: {error}{joined}")
         raise findings.error(data.root, data.on_problem) from error
+    warn_of_near_duplicates(findings.warnings, packed.sources, alike, torn_pairs(alike, folds))
     return [replace(entry, group=group) for entry, group in zip(packed.entries, groups, strict=True)], folds
 
 

@@ -13,6 +13,7 @@ KINDS = {  # in the order in which they are told
     "empty_class": "classes without a pixel in a list: they cannot be learned, or not be scored",
     "few_images": "classes in fewer training images than there are folds: some folds hold none of them out",
     "near_duplicate": "images that look alike and stand in different lists: scores may be too kind",
+    "torn": "images that look alike in different folds or halves of one list: scores may be too kind",
     "copy": "images that are byte-identical copies of another",
     "no_annotation": "labelled images without annotation: nothing but background is learned from them",
     "hidden": "annotations of which no pixel shows, because others lie on top",
@@ -48,8 +49,16 @@ def warn_of_classes(warnings: Warnings, census: Census, split: SplitParams) -> N
             warnings.add("few_images", f"{name} ({images} of {split.folds})")
 
 
-def warn_of_near_duplicates(warnings: Warnings, sources: Sequence[Source], pairs: Sequence[tuple[int, int]]) -> None:
-    """Pairs of positions in `sources` that look alike, where the two stand in different lists."""
+def warn_of_near_duplicates(
+    warnings: Warnings,
+    sources: Sequence[Source],
+    pairs: Sequence[tuple[int, int]],
+    torn: Sequence[tuple[int, int]] = (),
+) -> None:
+    """Pairs of positions in `sources` that look alike: in different lists, or `torn` apart by the folds of one."""
+    for first, second in torn:
+        if sources[first].name == sources[second].name:
+            warnings.add("torn", f"{sources[first].record.file_name}, {sources[second].record.file_name}")
     for first, second in pairs:
         one, other = sources[first], sources[second]
         if one.name != other.name:

@@ -83,6 +83,19 @@ def link_leads_out(path: Path, root: Path) -> bool:
     return not resolved.is_relative_to(root) and not _CACHED.fullmatch("/".join(resolved.parts[-4:]))
 
 
+def named_file_fault(root: Path, name: str) -> str | None:
+    """Why `name`, which params.yaml gives, leads to no file in the folder `root`, or None."""
+    path = root / name
+    try:
+        if link_leads_out(path, root.resolve()):
+            return f"leads out of data.root, {root}: DVC would not see the file change"
+        if path.is_dir():
+            return "is a folder"
+        return None if path.is_file() else f"does not exist in {root}"
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"cannot be looked up ({lookup_fault(error)})"
+
+
 def file_name_fault(name: str, root: Path, folders: Sequence[Path] = ()) -> str | None:
     """Return why `name` does not lead to a file within the resolved folder `root`, or None.
 
