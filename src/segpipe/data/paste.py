@@ -33,9 +33,9 @@ class Objects(NamedTuple):
 class Paste:
     """Lays objects on an image and its target, the same ones for the same (seed, epoch, index, repeat).
 
-    Each class that has objects is drawn as often as any other, then each of its objects. The factor of their size is as
-    often below the middle of `scale` as above it, by proportion; an object that would not fit is made as small as the
-    image. They land anywhere, wholly inside, later ones on earlier ones.
+    Each class that has objects is drawn as often as any other, then each of its objects. The factor of their size is
+    drawn evenly by proportion; an object that would not fit is made as small as the image. They land anywhere, wholly
+    inside, later ones on earlier ones.
     """
 
     def __init__(
