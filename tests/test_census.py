@@ -274,14 +274,15 @@ def test_a_class_too_rare_for_the_folds_is_told_of():
     assert warnings.places == {"few_images": ["Paper (1 of 2)"]}
 
 
-def test_near_duplicates_are_told_of_across_lists_only():
+def test_near_duplicates_are_told_of_across_lists_and_where_folds_part_them():
     warnings = Warnings()
     sources = [source(name=name, file_name=f"{i}.png") for i, name in enumerate(["train", "train", "val", "test"])]
-    warn_of_near_duplicates(warnings, sources, [(0, 1), (1, 2), (2, 3)])
+    warn_of_near_duplicates(warnings, sources, [(0, 1), (1, 2), (2, 3)], torn=[(0, 1), (1, 2)])
     assert warnings.places["near_duplicate"] == [
         "1.png (data.train), 2.png (data.val)",
         "2.png (data.val), 3.png (data.test)",
     ]
+    assert warnings.places["torn"] == ["0.png, 1.png"]
 
 
 @pytest.mark.parametrize(
