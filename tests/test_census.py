@@ -262,15 +262,15 @@ def test_examples_are_training_images():
 def test_a_class_that_a_list_never_shows_is_told_of_with_the_lists_that_are_there():
     warnings = Warnings()
     glass = looked(source((GLASS, box(0, 0, 3, 2))))
-    warn_of_classes(warnings, census_of(glass, looked(source(name="val", file_name="b.png"))), SPLIT)
+    warn_of_classes(warnings, census_of(glass, looked(source(name="val", file_name="b.png"))), None)
     assert warnings.places == {"empty_class": ["Glass (data.val)", "Paper (data.train, data.val)"]}
 
 
 def test_a_class_too_rare_for_the_folds_is_told_of():
-    warnings, folds = Warnings(), SPLIT.model_copy(update={"folds": 2})
+    warnings = Warnings()
     both = (GLASS, box(0, 0, 3, 2)), (PAPER, box(3, 0, 6, 2))
     census = census_of(looked(source(*both)), looked(source(both[0], file_name="b.png")))
-    warn_of_classes(warnings, census, folds)
+    warn_of_classes(warnings, census, num_folds=2)
     assert warnings.places == {"few_images": ["Paper (1 of 2)"]}
 
 

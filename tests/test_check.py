@@ -121,6 +121,13 @@ def test_every_misspelt_file_is_named(project):
     assert problems(project, {"data.root": "data/raw/sample"}) != [], "one that was drawn is looked into"
 
 
+def test_a_file_of_folds_that_is_not_there_is_named(project):
+    lines = problems(project, {"data.val": None, "split.file": "folds.csv"})
+    assert lines == ["split.file: 'folds.csv' does not exist in data/raw/mine; expected a CSV file in data/raw/mine."]
+    (project / "data/raw/mine/folds.csv").write_text("file_name,fold\n")
+    assert problems(project, {"data.val": None, "split.file": "folds.csv"}) == []
+
+
 def test_lists_that_do_not_fit_the_members_ask_for_wire(project):
     one = {"member_names": ["main"], "members": {"main": {}}}
     [line] = problems(project, one)

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from segpipe.data.augment import Augment
+from segpipe.data.dataset import Part, Sample
 from segpipe.data.paste import Paste, class_problems, find_objects, make_paste
 from segpipe.labels import IGNORE_INDEX
 from segpipe.params import PasteParams
@@ -213,3 +215,15 @@ def test_values_that_cannot_be_are_refused(changes, said):
     with pytest.raises(ValueError) as error:
         changed(**changes)
     assert said in str(error.value)
+
+
+def test_no_object_lies_on_the_margin_of_a_narrow_image():
+    narrow, can = np.zeros((8, 4), np.uint8), np.ones((3, 3), np.uint8)
+    targets = [narrow, can]
+    images = [np.full((*target.shape, 3), 7, np.uint8) for target in targets]
+    paste = Paste(images, targets, [1], labels=[1], params=ALWAYS, seed=0)
+    part = Part(images, targets, [Sample(0, 0)], Augment([], 0, "augment.train"), 1, (8, 20), paste=paste)
+    for epoch in range(40):
+        _, target = part.draw(0, epoch=epoch, repeat=0)
+        assert target.shape == (8, 20) and (target[:, 4:] == V).all() and (target[:, :4] == 1).sum() == 9
+    assert not narrow.any(), "what is stored stays"

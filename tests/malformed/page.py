@@ -31,8 +31,8 @@ every image. It lists all that is wrong in one message and stops; nothing usable
 - Of more than 50 problems each kind is shown a few times, with a count of the rest.
 - Where lists are at fault, the images are opened all the same, so that one run shows everything.
 - A pool without images is no mistake: with `data.unlabeled: []`, or a file whose list of images is empty, there are no
-  pseudo labels, and `retrain` says so and keeps the baseline. `data.test` may be empty, too: the submission then has no
-  rows.
+  pseudo labels, and `retrain` says so and keeps the baseline. `data.test` may be left empty, too: the submission then
+  has no rows.
 
 Below is what each of {count} mistakes gets in a small sound project whose data lie in `data/raw/mine/`; the line that
 counts the problems and the advice at the end are left out. `PYTHONPATH=src:tests python -m malformed.page` writes this

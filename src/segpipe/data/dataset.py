@@ -44,11 +44,12 @@ class Part:
         `repeat` counts from 0 within the epoch.
         """
         sample = self.samples[position]
-        # the margin comes first: augmentation then sees one size, and a crop cannot be larger than a narrow image
-        image = padded(self.images[sample.image], self.padded_to, GREY)
-        target = padded(self.targets[sample.target], self.padded_to, IGNORE_INDEX)
+        image, target = self.images[sample.image], self.targets[sample.target]
         if self.paste is not None:
+            image, target = np.array(image), np.array(target)  # it draws in place
             image, target = self.paste(image, target, epoch=epoch, index=sample.image, repeat=repeat)
+        # no object lies on the margin; augmentation sees one size, and a crop cannot be larger than a narrow image
+        image, target = padded(image, self.padded_to, GREY), padded(target, self.padded_to, IGNORE_INDEX)
         return self.augment(image, target, epoch=epoch, index=sample.image, repeat=repeat)
 
 

@@ -76,6 +76,11 @@ def folds_of(rows: Sequence[FoldRow], index: dict[str, int]) -> list[Fold]:
     return folds
 
 
+def num_folds(rows: Iterable[FoldRow]) -> int:
+    """How many folds hold out at least one of the images."""
+    return len({row.fold for row in rows} - {None})
+
+
 def learns_from(number: int, row: FoldRow) -> bool:
     """Whether the models of fold `number` learn from the image."""
     return row.fold != number if row.fold is not None else row.half is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.fold_table import read_fold_rows
+from segpipe.data.fold_table import num_folds, read_fold_rows
 from segpipe.data.prepare.folds import Labeled, hold_out
 from segpipe.data.prepare.pack import image_codec
 from segpipe.data.prepared import Prepared
@@ -100,7 +100,7 @@ def prepared_fits(params: Params, prepared: Path) -> bool:
     table = read_json(prepared / "table.json")
     sized = (table["image_size"], table.get("resize")) == (_as_list(params.data.image_size), params.data.resize)
     rows, _ = read_fold_rows(prepared / "folds.csv")
-    folds = len({row.fold for _, row in rows} - {None})
+    folds = num_folds(row for _, row in rows)
     expected = folds if params.split.file else params.split.folds or 1
     return sized and folds == expected
 

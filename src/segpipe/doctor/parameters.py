@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from segpipe.data.paste import class_problems
+from segpipe.data.source.entries import named_file_fault
 from segpipe.data.source.lists import missing_files
 from segpipe.doctor.extent import PREPARED, SAMPLE_ROOT, prepared_fits
 from segpipe.labels import ClassTable
@@ -22,7 +23,7 @@ def parameter_problems(params: Params, *, libraries: bool = True) -> list[str]:
 
     `params` must be that of params.yaml in the current folder, the project's top folder.
     """
-    found = [*_file_problems(params.data), *_class_problems(params), *wiring_problems(params)]
+    found = [*_file_problems(params.data, params.split.file), *_class_problems(params), *wiring_problems(params)]
     return [*found, *(_library_problems() if libraries else ())]
 
 
@@ -33,7 +34,7 @@ def files_of(problems: list[str]) -> str:
     return ", ".join(name for name, has_some in names.items() if has_some)
 
 
-def _file_problems(data: DataParams) -> list[str]:
+def _file_problems(data: DataParams, folds: str | None) -> list[str]:
     root = Path(data.root)
     if root == Path(SAMPLE_ROOT) and not root.exists():
         return []  # the stage `sample` draws it
@@ -41,6 +42,8 @@ def _file_problems(data: DataParams) -> list[str]:
     tracked = not root.exists() and listed.is_file()
     hint = f" `dvc checkout {listed}` or `dvc pull {listed}` brings it." if tracked else ""
     lines = [str(problem).removeprefix("params.yaml: ") for problem in missing_files(data)]
+    if folds is not None and root.is_dir() and (fault := named_file_fault(root, folds)):
+        lines.append(f"split.file: {folds!r} {fault}; expected a CSV file in {root}.")
     return [line + hint for line in lines]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from segpipe.data.fold_table import num_folds
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.duplicates import fingerprint, near_duplicates
 from segpipe.data.prepare.fold_check import check_folds
@@ -89,7 +90,7 @@ def check_data(data: DataParams, split: SplitParams, *, processes: int | None = 
     """
     files, findings = read_lists(data)
     check_lists(files, findings, data)
-    check_folds(files, findings, data, split)
+    given = check_folds(files, findings, data, split)
     if not findings.stop(data.on_problem):
         files = leave_out_incomplete(files, findings)
     classes = _classes(files, data)
@@ -104,7 +105,7 @@ def check_data(data: DataParams, split: SplitParams, *, processes: int | None = 
                 census.add(looked.census)
     warn_of_near_duplicates(findings.warnings, opened, near_duplicates(prints))
     if census is not None:
-        warn_of_classes(findings.warnings, census, split)
+        warn_of_classes(findings.warnings, census, num_folds(given.values()) if given else split.folds)
     if data.on_problem == "skip" and findings.broken and not findings.blocking:
         later, rest = Findings(), _only(files, {source.record.file_name for source in opened})
         check_lists(rest, later, data)  # what was left out may have been too much

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.fold_table import FoldRow, write_fold_rows
+from segpipe.data.fold_table import FoldRow, num_folds, write_fold_rows
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check
 from segpipe.data.prepare.duplicates import near_duplicates
@@ -85,7 +85,7 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     write_fold_rows(out / "folds.csv", folds)
     table = {"image_size": data.image_size, "resize": data.resize, "sets": sets}
     write_json(out / "table.json", table | {"images": [entry.to_json() for entry in entries]})
-    warn_of_classes(findings.warnings, packed.census, split)
+    warn_of_classes(findings.warnings, packed.census, num_folds(folds))
     found = data_check(packed.census, sets, findings)
     write_json(out / "data_check.json", found)
     say("\n".join(closing_lines(found)))

@@ -7,7 +7,6 @@ from segpipe.data.prepare.image_census import ImageCensus
 from segpipe.data.source.entries import normal_name
 from segpipe.data.source.lists import LABELED_SOURCES, Source
 from segpipe.data.source.problems import Findings, Problem, Warnings
-from segpipe.params import SplitParams
 
 KINDS = {  # in the order in which they are told
     "empty_class": "classes without a pixel in a list: they cannot be learned, or not be scored",
@@ -31,7 +30,7 @@ def warn_of_image(warnings: Warnings, image: ImageCensus) -> None:
         warnings.add(kind, place)
 
 
-def warn_of_classes(warnings: Warnings, census: Census, split: SplitParams) -> None:
+def warn_of_classes(warnings: Warnings, census: Census, num_folds: int | None) -> None:
     """Classes that a list of labelled images never shows, or that are too rare for the folds."""
     for index, categories in enumerate(census.classes.categories):
         if not categories:
@@ -45,8 +44,8 @@ def warn_of_classes(warnings: Warnings, census: Census, split: SplitParams) -> N
         if empty:
             warnings.add("empty_class", f"{name} (data.{', data.'.join(empty)})")
         images = int(census.sets["train"].images_with[index])
-        if split.folds is not None and 0 < images < split.folds:
-            warnings.add("few_images", f"{name} ({images} of {split.folds})")
+        if num_folds is not None and 0 < images < num_folds:
+            warnings.add("few_images", f"{name} ({images} of {num_folds})")
 
 
 def warn_of_near_duplicates(
