@@ -1,11 +1,13 @@
 """PNG label maps as a second source: read by value, matched with their images, equal to COCO once prepared."""
 
 import json
+import subprocess
 
 import cv2
 import numpy as np
 import pytest
 from coco_folder import GLASS, PAPER, Picture, box, data_params, pictures, prepare_folder, split_params, write_folder
+from documented import command_lines
 from hypothesis import given
 from hypothesis import strategies as st
 from label_map_folder import (
@@ -332,3 +334,24 @@ def test_pillow_and_cv2_disagree_on_palettes_which_is_why_pillow_reads_them(tmp_
     save_label_map(tmp_path / "m.png", np.array([[0, 1], [2, 3]], np.uint8))
     assert np.asarray(Image.open(tmp_path / "m.png")).tolist() == [[0, 1], [2, 3]]
     assert cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED).ndim == 3
+
+
+# Well-known layouts
+
+LAYOUTS = {
+    "ls train ": ["train/a.png", "trainannot/a.png"],
+    "sed ": ["JPEGImages/b.jpg", "SegmentationClass/b.png"],
+    "ls images/": ["images/training/c.jpg", "annotations/training/c.png"],
+    "find ": ["leftImg8bit/train/x/d_leftImg8bit.png", "gtFine/train/x/d_gtFine_labelTrainIds.png"],
+    "ls labelsTr": ["imagesTr/e_0000.png", "labelsTr/e.png"],
+}
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if "> train.txt" in line])
+def test_the_documented_command_lists_the_images_and_label_maps_of_a_layout(tmp_path, line):
+    [files] = [files for start, files in LAYOUTS.items() if line.startswith(start)]
+    for file in (*files, "ImageSets/Segmentation/train.txt"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("b\n")
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    assert (tmp_path / "train.txt").read_text().split() == files
