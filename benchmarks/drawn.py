@@ -42,7 +42,8 @@ def draw_set(root: Path, count: int, side: int, objects: int) -> None:
 
 def drawn_params(params: Params, root: Path, side: int, codec: str) -> tuple[DataParams, SplitParams]:
     """Sections `data` and `split` for such a set; images keep their own size."""
-    data = {"root": str(root), "train": "train.json", "val": "val.json", "judge": None, "unlabeled": (), "test": None}
+    data = {"root": str(root), "train": ("train.json",), "val": ("val.json",)}
+    data |= {"judge": None, "unlabeled": (), "test": None}
     data |= {"classes": None, "image_size": (side, side), "codec": codec}
     return params.data.model_copy(update=data), params.split.model_copy(update={"folds": None, "group_by": None})
 

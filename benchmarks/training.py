@@ -175,7 +175,7 @@ def prepare_images(root: Path | None, list_file: str, val: str, folder: Path, co
     if root is None:
         root = folder / "sample"
         write_sample(root, folder / "judge", **counts)
-    data = {"root": str(root), "train": list_file, "val": val, "judge": None, "unlabeled": ()}
+    data = {"root": str(root), "train": (list_file,), "val": (val,), "judge": None, "unlabeled": ()}
     data |= {"test": None, "image_size": SIZE}
     split = params.split.model_copy(update={"folds": None, "group_by": None})
     prepare(params.data.model_copy(update=data), split, folder / "prepared")
