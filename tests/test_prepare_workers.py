@@ -194,6 +194,17 @@ def wait_until_all_have_ended(session):
         time.sleep(0.05)
 
 
+def is_deaf_to_ctrl_c_from_birth(_):
+    before_its_first_work = signal.pthread_sigmask(signal.SIG_BLOCK, [])  # adds nothing, returns what is in force
+    return signal.SIGINT in before_its_first_work
+
+
+def test_workers_never_hear_a_ctrl_c_not_even_while_they_start():
+    with closing(in_order(is_deaf_to_ctrl_c_from_birth, sources(3), processes=2)) as deaf:
+        assert all(deaf)
+    assert not is_deaf_to_ctrl_c_from_birth(None)  # the parent hears it
+
+
 def test_ctrl_c_ends_all_processes_and_leaves_no_half_store(running, tmp_path):
     os.killpg(running.pid, signal.SIGINT)  # as a terminal sends it
     said = running.communicate(timeout=30)[1]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import cv2
@@ -39,10 +41,7 @@ def in_order(
     if processes == 1:
         yield from map(work, sources)
         return
-    # processes forked from this one could inherit a lock that a thread of OpenCV or BLAS holds, and wait for ever
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segpipe.data.prepare.pack"])
-    pool = ProcessPoolExecutor(processes, context, initializer=_start)
+    pool = ProcessPoolExecutor(processes, _server_of_workers(), initializer=_start)
     pending: deque[Future[list[Result]]] = deque()
     try:
         for chunk in _rounds(sources):
@@ -59,6 +58,20 @@ def in_order(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _server_of_workers() -> BaseContext:
+    """What forks workers, deaf from birth to the Ctrl-C that a terminal sends to all: the parent ends them."""
+    # processes forked from this one could inherit a lock that a thread of OpenCV or BLAS holds, and wait for ever
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["segpipe.data.prepare.pack"])
+    resource_tracker.ensure_running()  # the server would start it, which undoes the next line
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the server, and by what it forks
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a Ctrl-C of meanwhile arrives now
+    return context
 
 
 def _rounds(sources: Iterable[Source]) -> Iterator[list[Source]]:
@@ -78,8 +91,8 @@ def _each(work: Callable[[Source], Result], chunk: list[Source]) -> list[Result]
 
 
 def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the server ran before, for somebody else
     cv2.setNumThreads(0)  # a worker is one core's work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends its workers
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
