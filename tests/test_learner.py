@@ -38,7 +38,7 @@ def params(*, optimizer: dict | None = None, **train) -> MemberParams:
     return MemberParams.model_validate(raw)
 
 
-def learner_of(member: MemberParams, *, num_labeled: int = 4, pseudo_weight: float = 0.5) -> Learner:
+def learner_of(member: MemberParams, *, num_labeled: int = 4, pseudo_weight: float = 0.5, ramp: int = 0) -> Learner:
     fabric = start_engine(member.train, 0)
     return Learner(
         fabric,
@@ -48,6 +48,7 @@ def learner_of(member: MemberParams, *, num_labeled: int = 4, pseudo_weight: flo
         epochs=2,
         num_labeled=num_labeled,
         pseudo_weight=pseudo_weight,
+        ramp_updates=ramp,
     )
 
 
@@ -80,6 +81,18 @@ def test_pseudo_labelled_images_count_their_weight():
     labelled.update([(images[:2], targets[:2])])
     pseudo.update([(images[2:], targets[2:])])
     torch.testing.assert_close(both.loss_sum, labelled.loss_sum + 0.5 * pseudo.loss_sum)
+
+
+def test_the_weight_of_pseudo_labels_rises_evenly_to_what_it_is():
+    ramped = learner_of(params(), num_labeled=2, ramp=4)
+    shares = []
+    for update in range(6):
+        ramped.updates = update
+        images, targets = batch(4)
+        both, labelled = (ramped._losses(images[:n], targets[:n])[0] for n in (4, 2))
+        pseudo = ramped.loss_fn(ramped.segmenter(images)[2:], targets[2:].long())
+        shares.append(((both - labelled) / pseudo).item())
+    assert shares == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.5], abs=1e-5)
 
 
 def test_gradients_are_clipped_to_their_norm():

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segpipe.data.augment import Augment
+from segpipe.data.cutmix import CutMix
 from segpipe.data.paste import Paste
 from segpipe.data.resize import GREY, padded
 from segpipe.data.sampling import epoch_order, repeats
@@ -37,12 +38,20 @@ class Part:
     padded_to: tuple[int, int] | None  # height, width to which smaller images get a margin, so that batches are alike
     paste: Paste | None = None  # what comes before `augment`
     weights: np.ndarray | None = None  # (N,) float64: how often each sample comes, relative to the others; None: alike
+    cutmix: CutMix | None = None  # what comes after `augment`
 
     def draw(self, position: int, *, epoch: int, repeat: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) and target (H, W), uint8, as training sees them when they come for the `repeat`-th time.
 
         `repeat` counts from 0 within the epoch.
         """
+        drawn = self._augmented(position, epoch, repeat)
+        if self.cutmix is None:
+            return drawn
+        mix = self.cutmix.draw(len(self.samples), epoch=epoch, index=self.samples[position].image, repeat=repeat)
+        return mix.lay(*drawn, *self._augmented(mix.other, epoch, repeat)) if mix is not None else drawn
+
+    def _augmented(self, position: int, epoch: int, repeat: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self.samples[position]
         image, target = self.images[sample.image], self.targets[sample.target]
         if self.paste is not None:
@@ -84,14 +93,22 @@ class EpochBatches(Sampler[list[Key]]):
 
     The first part sets the length of an epoch: what does not fill a batch is left out of that epoch, other images
     each time; fewer images than a batch are repeated to fill one. Further parts start anew when used up. Where a part
-    has weights, they say how often each of its images comes, and the number of updates is the same.
+    has weights, they say how often each of its images comes, and the number of updates is the same. From epoch
+    `first_alone_from` on only the first part is used.
 
     An update's batch comes in `pieces` of equal size, of which rank `rank` of `world_size` yields its own: the images
     of an update are the same, however many ranks share them. Raises ValueError where they cannot be shared evenly.
     """
 
     def __init__(
-        self, parts: Sequence[Part], seed: int, *, pieces: int = 1, rank: int = 0, world_size: int = 1
+        self,
+        parts: Sequence[Part],
+        seed: int,
+        *,
+        pieces: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        first_alone_from: int | None = None,
     ) -> None:
         self.sizes = [(len(part.samples), part.per_batch) for part in parts]
         self.weights = [part.weights for part in parts]
@@ -105,7 +122,7 @@ class EpochBatches(Sampler[list[Key]]):
         length, per_batch = self.sizes[0]
         self.updates = max(length // per_batch, 1)
         self.pieces, self.mine = pieces, range(rank, pieces, world_size)
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch, self._first_alone_from = seed, 0, first_alone_from
         self.start = 0  # the epoch's updates that were made before
 
     def __len__(self) -> int:
@@ -114,17 +131,18 @@ class EpochBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         orders = self._orders()
         for update in range(self.start, self.updates):
-            keys = [self._keys(orders, part, update) for part in range(len(self.sizes))]
+            keys = [self._keys(orders, part, update) for part in range(len(orders))]
             for piece in self.mine:
                 yield [key for of_part in keys for key in _cut(of_part, piece, self.pieces)]
 
     def update_keys(self, update: int) -> list[Key]:
         """All keys of one update of the epoch, of every rank and piece."""
         orders = self._orders()
-        return [key for part in range(len(self.sizes)) for key in self._keys(orders, part, update)]
+        return [key for part in range(len(orders)) for key in self._keys(orders, part, update)]
 
     def _orders(self) -> list[Order]:
-        return [self._order(part) for part in range(len(self.sizes))]
+        alone = self._first_alone_from is not None and self.epoch >= self._first_alone_from
+        return [self._order(part) for part in range(1 if alone else len(self.sizes))]
 
     def _order(self, part: int) -> Order:
         length, per_batch = self.sizes[part]

@@ -141,6 +141,18 @@ class RetrainParams(Section):
     epochs: Positive
     ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     pseudo_weight: Weight
+    ramp_epochs: NonNegative
+    cutmix: Fraction
+    finetune_epochs: NonNegative
+
+    @model_validator(mode="after")
+    def _some_with_pseudo_labels(self) -> "RetrainParams":
+        if self.finetune_epochs >= self.epochs:
+            raise ValueError(
+                f"finetune_epochs: found {self.finetune_epochs}, which leaves none of the {self.epochs} epochs to the "
+                "pseudo labels; give fewer, or more epochs"
+            )
+        return self
 
 
 class MemberParams(Section):

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 
 import segpipe
 from segpipe.data.augment import Augment
+from segpipe.data.cutmix import CutMix
 from segpipe.data.dataset import Part, Sample
 from segpipe.data.lineage import Lineage
 from segpipe.data.paste import make_paste
@@ -94,6 +95,7 @@ def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParam
         Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
         round(params.train.batch_size * params.retrain.ratio),
         prepared.image_size,
+        cutmix=CutMix(params.retrain.cutmix, params.seed) if params.retrain.cutmix else None,
     )
 
 

@@ -31,7 +31,8 @@ class NotFinite(Exception):
 class Learner:
     """The segmenter on its device, its optimiser and moving average, and the number of updates done.
 
-    `num_labeled` images of each batch carry true labels, the loss of the others counts `pseudo_weight`. The learning
+    `num_labeled` images of each batch carry true labels, the loss of the others counts `pseudo_weight`, to which it
+    rises evenly over the first `ramp_updates`. The learning
     rate and the random numbers of an update follow from its number alone: resuming needs nothing else for them.
     `looks_first`: an update is not made before its values were seen to be finite.
     """
@@ -46,10 +47,11 @@ class Learner:
         epochs: int,
         num_labeled: int,
         pseudo_weight: float,
+        ramp_updates: int = 0,
     ) -> None:
         self.fabric, self.segmenter, self.params = fabric, segmenter, params
         self.updates_per_epoch, self.total_updates = updates_per_epoch, updates_per_epoch * epochs
-        self._num_labeled, self._pseudo_weight = num_labeled, pseudo_weight
+        self._num_labeled, self._pseudo_weight, self._ramp_updates = num_labeled, pseudo_weight, ramp_updates
         self.loss_fn = build_loss(params.loss)
         if params.train.compile:
             segmenter.network.compile()
@@ -158,7 +160,7 @@ class Learner:
         losses = self.loss_fn.with_terms(logits[: self._num_labeled], targets[: self._num_labeled])
         if len(images) > self._num_labeled:
             pseudo = self.loss_fn.with_terms(logits[self._num_labeled :], targets[self._num_labeled :])
-            losses = losses + self._pseudo_weight * pseudo
+            losses = losses + self._pseudo_share() * pseudo
         return losses
 
     def _clip(self) -> Tensor:
@@ -174,6 +176,10 @@ class Learner:
             grads = [parameter.grad for parameter in self.segmenter.parameters() if parameter.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
         return torch.zeros_like(norm) if self._fp16 else norm
+
+    def _pseudo_share(self) -> float:
+        """What the loss of pseudo-labelled images counts in this update."""
+        return self._pseudo_weight * min((self.updates + 1) / max(self._ramp_updates, 1), 1.0)
 
     def _new_average(self) -> AveragedModel:
         """Of all weights and batch statistics; its decay rises to `train.ema`, so that the random start is forgotten.
