@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from segpipe.claims.plan import load_plan
+from segpipe.claims.load import load_plan
 from segpipe.data.prepare.prepare import prepare
 from segpipe.stage import check_tree, run_stage
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from segpipe.claims.plan import load_plan
+from segpipe.claims.load import load_plan
 from segpipe.claims.run import check_arms, run_arm
-from segpipe.claims.wiring import RUN_CODE
+from segpipe.claims.wiring import LABELLING_CODE, RUN_CODE
 from segpipe.sources import code_deps, code_digest
 from segpipe.stage import check_tree, run_stage
 
@@ -24,8 +24,11 @@ def main() -> None:
             f"claims.yaml: asks for no run {arguments.run!r}; run `segpipe claims`, then `dvc repro` again"
         )
     check_arms(plan)
-    code = code_digest(code_deps(RUN_CODE))
-    run_arm(plan, plan.runs[arguments.run], arguments.prepared, code, arguments.out)
+    code, labelling = (
+        code_digest(code_deps(RUN_CODE)),
+        code_digest({file for script in LABELLING_CODE for file in code_deps(script)}),
+    )
+    run_arm(plan, plan.runs[arguments.run], arguments.prepared, arguments.out, code=code, labelling=labelling)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from segpipe.claims.load import load_plan
 from segpipe.claims.page import claims_page
-from segpipe.claims.plan import load_plan
 from segpipe.claims.verdicts import draw_verdicts
 from segpipe.claims.wiring import check_claims_wired
 from segpipe.stage import check_tree, run_stage, write_json

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from test_claims_plan import ARMS, CLAIM, write_claims
 
+from segpipe.claims.load import load_plan
 from segpipe.claims.page import claims_page
-from segpipe.claims.plan import load_plan
 from segpipe.claims.results import Result, read_result, write_result
 from segpipe.claims.status import claims_status
 from segpipe.claims.verdicts import draw_verdicts
@@ -25,7 +25,14 @@ def result(seed: int, right: int, **changes: object) -> Result:
     """Twelve images of two classes, about `right` of 1,000 pixels of each right."""
     hits = right + np.random.default_rng(seed).integers(-5, 5, (len(IMAGES), 2))
     confusions = np.array([[[a, 1000 - a], [1000 - b, b]] for a, b in hits], np.int64)
-    given = {"code": "c0de", "params": "", "libraries": {"torch": "2.0"}, "updates": 4, "classes": ("Sky", "Road")}
+    given = {
+        "code": "c0de",
+        "labelling": None,
+        "params": "",
+        "libraries": {"torch": "2.0"},
+        "updates": 4,
+        "classes": ("Sky", "Road"),
+    }
     return Result(**given | {"images": IMAGES, "groups": IMAGES, "confusions": confusions} | changes)
 
 
@@ -139,6 +146,23 @@ def test_results_on_other_images_are_refused_by_name(tmp_path, plan):
     write_result(result(1, 800, params=plan.fingerprint(run), images=other), tmp_path / f"runs/{run.key}.json")
     with pytest.raises(ValueError, match=r"sample-2-b-1\.json: was scored on other images or classes than"):
         draw_verdicts(plan, tmp_path / "runs")
+
+
+def test_another_number_of_updates_is_refused_with_both_numbers(tmp_path, plan):
+    write_results(plan, tmp_path, {"a": 900, "b": 800})
+    more = result(0, 900, params=plan.fingerprint(plan.runs["sample-2-b-0"]), updates=9)
+    write_result(more, tmp_path / "sample-2-b-0.json")
+    with pytest.raises(ValueError, match=r"claims\.first: sample-2-b-0 made 9 updates and sample-2-a-0 4; choose"):
+        draw_verdicts(plan, tmp_path)
+
+
+def test_pools_that_different_code_labelled_decide_nothing(tmp_path, plan):
+    write_results(plan, tmp_path, {"a": 900, "b": 800}, labelling="0ne")
+    assert draw_verdicts(plan, tmp_path)["claims"][0]["labelling"] == ["0ne"]
+    other = result(0, 900, params=plan.fingerprint(plan.runs["sample-2-a-0"]), labelling="tw0")
+    write_result(other, tmp_path / "sample-2-a-0.json")
+    mixed = draw_verdicts(plan, tmp_path)["claims"][0]
+    assert (mixed["verdict"], mixed["labelling"]) == ("undecided", ["0ne", "tw0"])
 
 
 def test_the_text_of_a_claim_stays_text(tmp_path):

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segpipe.claims.plan import load_plan
+from segpipe.claims.load import load_plan
 from segpipe.claims.run import check_arms
+from segpipe.claims.wiring import expected_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIM = {
@@ -54,6 +55,30 @@ def test_the_params_file_of_the_pipeline_has_no_say(tmp_path, monkeypatch):
     assert load_plan(folder).runs
 
 
+def test_both_rounds_of_a_retrained_arm_share_the_epochs(tmp_path):
+    arms = ARMS | {"a": {"retrain": {"epochs": 3}, "pseudo_label": {"confidence": 0.9}}}
+    plan = load_plan(write_claims(tmp_path, arms=arms, claims={"first": CLAIM | {"epochs": 5}}))
+    run = plan.runs["sample-5-a-0"]
+    params = plan.run_params(run)
+    assert (params.train.epochs, params.retrain.epochs, params.pseudo_label.confidence) == (2, 3, 0.9)
+    assert plan.is_retrained(run) and not plan.is_retrained(plan.runs["sample-5-b-0"])
+    stages = expected_pipeline(plan)["stages"]
+    assert list(stages["run"]["foreach"]) == ["sample-5-b-0", "sample-5-b-1"]
+    assert list(stages["run_twice"]["foreach"]) == ["sample-5-a-0", "sample-5-a-1"]
+    assert "pseudo_label" in stages["run_twice"]["do"]["params"][0]["claims/base.yaml"]
+    assert "pseudo_label" not in stages["run"]["do"]["params"][0]["claims/base.yaml"]
+
+
+def test_an_arm_with_another_data_set_has_epochs_of_its_own(tmp_path):
+    arms = ARMS | {"a": {"dataset": "more", "epochs": 1}}
+    datasets = {"sample": {}, "more": {"data": {"train": ["train.json", "pool_labels.json"], "unlabeled": []}}}
+    plan = load_plan(write_claims(tmp_path, arms=arms, datasets=datasets))
+    assert list(plan.runs) == ["more-1-a-0", "sample-2-b-0", "more-1-a-1", "sample-2-b-1"]
+    params = plan.run_params(plan.runs["more-1-a-0"])
+    assert (params.train.epochs, params.data.train) == (1, ("train.json", "pool_labels.json"))
+    assert set(plan.used_datasets) == {"sample", "more"}
+
+
 def test_an_arm_that_cannot_be_run_says_why_and_has_no_runs(tmp_path):
     plan = load_plan(write_claims(tmp_path, arms=ARMS | {"b": {"not_run": "needs a file"}}))
     assert list(plan.runs) == ["sample-2-a-0", "sample-2-a-1"]
@@ -74,7 +99,8 @@ MISTAKES = {
     ),
     "an unknown section": (
         {"arms": ARMS | {"a": {"los": {"dice": 0.25}}}},
-        "arms.a.los: found 'los'; allowed: model, loss, optimizer, scheduler, augment, train; did you mean loss?",
+        "arms.a.los: found 'los'; allowed: model, loss, optimizer, scheduler, augment, train, retrain, teach, "
+        "pseudo_label, dataset, epochs; did you mean loss?",
     ),
     "another number of updates": (
         {"arms": ARMS | {"a": {"train": {"epochs": 9}}}},
@@ -90,6 +116,30 @@ MISTAKES = {
     "a name that is no file name": (
         {"arms": ARMS | {"a/b": {}}},
         "arms.a/b: becomes part of a file name: use letters, digits and _, and not raw",
+    ),
+    "epochs without a data set of its own": (
+        {"arms": ARMS | {"a": {"epochs": 3}}},
+        "arms.a: an arm has `epochs` of its own together with a `dataset` of its own",
+    ),
+    "epochs that are none": (
+        {"arms": ARMS | {"a": {"epochs": 0, "dataset": "sample"}}},
+        "arms.a.epochs: found 0; expected a whole number above 0",
+    ),
+    "an unknown data set of an arm": (
+        {"arms": ARMS | {"a": {"epochs": 3, "dataset": "sampel"}}},
+        "arms.a.dataset: found 'sampel'; allowed: sample; did you mean sample?",
+    ),
+    "a second round without its epochs": (
+        {"arms": ARMS | {"a": {"retrain": {"init": "scratch"}}}},
+        "arms.a.retrain: found {'init': 'scratch'}; expected `epochs`, those of the claim that are the second round's",
+    ),
+    "a second round that leaves none to the first": (
+        {"arms": ARMS | {"a": {"retrain": {"epochs": 2}}}},
+        "arms.a.retrain.epochs: found 2; both rounds share the 2 epochs of claims.first, and the first needs one",
+    ),
+    "thresholds without a second round": (
+        {"arms": ARMS | {"a": {"pseudo_label": {"confidence": 0.9}}}},
+        "arms.a.pseudo_label: belongs to a second round; give `retrain: epochs` as well",
     ),
     "not_run beside overrides": (
         {"arms": ARMS | {"a": {"not_run": "why", "loss": {"dice": 1.0}}}},

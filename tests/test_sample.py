@@ -16,7 +16,13 @@ COUNTS = {"train": 36, "val": 5, "test": 4, "unlabeled": 6, "judge": 5}
 SIZE = 64
 NAMES = ["UNKNOWN", "General trash", "Paper", "Paper pack", "Metal", "Glass"]
 NAMES += ["Plastic", "Styrofoam", "Plastic bag", "Battery", "Clothing"]
-LABELLED = ("sample/train.json", "sample/val.json", "sample/train_all.json", "judge/judge.json")
+LABELLED = (
+    "sample/train.json",
+    "sample/val.json",
+    "sample/train_all.json",
+    "judge/judge.json",
+    "judge/pool_labels.json",
+)
 UNLABELLED = ("sample/test.json", "sample/unlabeled.json")
 
 
@@ -72,6 +78,12 @@ def test_ids_count_from_zero_in_every_file(coco_files):
         assert [category["name"] for category in content["categories"]] == NAMES
 
 
+def test_the_labels_of_the_pool_are_kept_apart_from_it(coco_files):
+    pool, labels = coco_files["sample/unlabeled.json"], coco_files["judge/pool_labels.json"]
+    assert pool["images"] == labels["images"] and pool["annotations"] == []
+    assert {annotation["image_id"] for annotation in labels["annotations"]} == {0, 1, 2, 4, 5}  # one shows only ground
+
+
 def test_train_all_is_train_then_val(coco_files):
     train, val, both = (coco_files[f"sample/{name}.json"] for name in ("train", "val", "train_all"))
     assert [image["file_name"] for image in both["images"]] == [
@@ -89,7 +101,8 @@ def test_test_and_pool_list_images_without_annotations(coco_files):
 def test_listed_sizes_are_those_of_the_images(sample, coco_files):
     for name, content in coco_files.items():
         for image in content["images"]:
-            pixels = cv2.imread(str((sample / name).parent / image["file_name"]))
+            folder = sample / "sample" if name == "judge/pool_labels.json" else (sample / name).parent
+            pixels = cv2.imread(str(folder / image["file_name"]))
             assert pixels.shape == (image["height"], image["width"], 3) == (SIZE, SIZE, 3)
 
 

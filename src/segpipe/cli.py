@@ -94,7 +94,7 @@ def _check_data(folder: Path, named: dict[str, list[str]], as_json: bool) -> Non
 @app.command()
 def claims() -> None:
     """Check claims/claims.yaml, wire claims/dvc.yaml to it, and say what is there and what is still to run."""
-    from segpipe.claims.plan import load_plan
+    from segpipe.claims.load import load_plan
     from segpipe.claims.run import check_arms
     from segpipe.claims.status import claims_status
     from segpipe.claims.wiring import PIPELINE, wire_claims

@@ -83,8 +83,12 @@ def _terms(claim: dict[str, Any]) -> str:
         f"Data set `{claim['dataset']}`; {' or '.join(map(str, claim['updates']))} updates for each run "
         f"({claim['epochs']} {'epoch' if claim['epochs'] == 1 else 'epochs'}); seeds "
         f"{', '.join(map(str, claim['seeds']))}; {claim['images']} judge images in {claim['groups']} groups. Code "
-        f"`{'`, `'.join(claim['code'])}`, with {'; or '.join(claim['libraries'])}."
+        f"`{'`, `'.join(claim['code'])}`{_labelling(claim)}, with {'; or '.join(claim['libraries'])}."
     )
+
+
+def _labelling(claim: dict[str, Any]) -> str:
+    return f", pool labelled by `{'`, `'.join(claim['labelling'])}`" if "labelling" in claim else ""
 
 
 def _arm_row(arm: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""claims.yaml, read and checked whole: the claims, the arms they compare, and the runs that this takes.
+"""What claims.yaml holds: the claims, the arms they compare, and the runs that this takes.
 
 An arm is a set of overrides of claims/base.yaml, which has the keys of params.yaml. It does not build on params.yaml
 itself, so that a changed default leaves every verdict as it is.
@@ -6,25 +6,18 @@ itself, so that a changed default leaves every verdict as it is.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from segpipe.params import Params, check_params, describe_faults, not_allowed, read_yaml, stop_on
+from segpipe.params import Params, check_params
 from segpipe.params.sections import merge
 from segpipe.params.values import NonNegative, Positive, Section, as_tuple, one_or_more
 
-FOLDER = Path("claims")
-DATASET_SECTIONS = ("data", "split", "submission")
-ARM_SECTIONS = ("model", "loss", "optimizer", "scheduler", "augment", "train")
-RESERVED = "raw"  # the folder beside those of the data sets
-# what every arm of a claim shares: the number of updates, the images in each, and when they are scored (at the end)
-EQUAL_TERMS = ("epochs", "batch_size", "validate_every")
+SECOND_ROUND = ("retrain", "teach", "pseudo_label")  # the first says that there is one
 
 
 Sentence = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*\S[^\n]*$")]  # one line, not empty
@@ -82,7 +75,7 @@ class Claim(Section):
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training of one arm with one seed. `key` names its stage instance and its result file."""
+    """One arm trained with one seed for `epochs` epochs in all. `key` names its stage instance and its result file."""
 
     dataset: str
     epochs: int
@@ -115,7 +108,16 @@ class Plan:
         for seed in claim.seeds:
             for arm in claim.confirm.arms:
                 if "not_run" not in self.arms[arm]:
-                    yield RunSpec(claim.dataset, claim.epochs, arm, seed)
+                    yield self.run_of(claim, arm, seed)
+
+    def run_of(self, claim: Claim, arm: str, seed: int) -> RunSpec:
+        """The run of one arm of a claim, on the claim's data set and for its epochs unless the arm has its own."""
+        own = self.arms[arm]
+        return RunSpec(own.get("dataset", claim.dataset), own.get("epochs", claim.epochs), arm, seed)
+
+    def is_retrained(self, run: RunSpec) -> bool:
+        """Whether the run has a second round, on the pool's pseudo labels."""
+        return SECOND_ROUND[0] in self.arms[run.arm]
 
     @property
     def used_datasets(self) -> list[str]:
@@ -127,8 +129,16 @@ class Plan:
         return check_params(merge(self.base, self.datasets[name]), f"claims.yaml: datasets.{name}")
 
     def run_params(self, run: RunSpec) -> Params:
-        """base.yaml with the overrides of the run's data set and arm, its seed, and its number of epochs."""
-        return check_params(self._merged(run.dataset, run.arm, run.epochs, run.seed), f"claims.yaml: {run.key}")
+        """base.yaml with the overrides of the run's data set and arm, its seed, and its numbers of epochs.
+
+        Where the pool is labelled and trained on, both rounds together make the run's epochs.
+        """
+        overrides = {name: value for name, value in self.arms[run.arm].items() if name in Params.model_fields}
+        merged = merge(merge(self.base, self.datasets[run.dataset]), overrides)
+        first = run.epochs - (merged["retrain"]["epochs"] if self.is_retrained(run) else 0)
+        # scored once, when training is over: nothing is chosen
+        merged = merge(merged, {"seed": run.seed, "train": {"epochs": first, "validate_every": run.epochs}})
+        return check_params(merged, f"claims.yaml: {run.key}")
 
     def fingerprint(self, run: RunSpec) -> str:
         """A digest of what claims.yaml says of the run: a result that carries another answers another question.
@@ -137,89 +147,3 @@ class Plan:
         """
         asked = [self.datasets[run.dataset], self.arms[run.arm], run.epochs, run.seed]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
-
-    def _merged(self, dataset: str, arm: str, epochs: int, seed: int) -> dict[str, Any]:
-        merged = merge(merge(self.base, self.datasets[dataset]), self.arms[arm])
-        # scored once, when training is over: nothing is chosen
-        return merge(merged, {"seed": seed, "train": {"epochs": epochs, "validate_every": epochs}})
-
-
-def load_plan(folder: Path = FOLDER) -> Plan:
-    """Read base.yaml and claims.yaml of `folder`; raises ValueError with every problem of both."""
-    base_file, claims_file = folder / "base.yaml", folder / "claims.yaml"
-    base = read_yaml(base_file)
-    check_params(base, str(base_file))  # a fault here would come back from every arm
-    raw = read_yaml(claims_file)
-    stop_on(str(claims_file), list(_shape_problems(raw)))
-    claims = {name: Claim.model_validate(claim) for name, claim in raw["claims"].items()}
-    datasets, arms = ({name: overrides or {} for name, overrides in raw[kind].items()} for kind in ("datasets", "arms"))
-    plan = Plan(base, datasets, arms, claims)
-    stop_on(str(claims_file), [*_name_problems(plan), *_override_problems(plan)])
-    return plan
-
-
-def _shape_problems(raw: object) -> Iterator[str]:
-    """What keeps the file from being read as datasets, arms and claims at all."""
-    for kind in (kinds := ("datasets", "arms", "claims")):
-        part = raw.get(kind) if isinstance(raw, dict) else None
-        if not isinstance(part, dict) or not part:
-            yield f"{kind}: found {part!r}; expected names, each with what belongs to it beneath"
-            continue
-        for name, content in part.items():
-            if not isinstance(name, str):
-                yield f"{kind}.{name}: found a name that is no text; put it in quotes"
-            elif not isinstance(content, dict | None):
-                yield f"{kind}.{name}: found {content!r}; expected keys and values beneath"
-            elif kind == "claims":
-                try:
-                    Claim.model_validate(content or {})
-                except ValidationError as error:
-                    yield from describe_faults(error, Claim, prefix=f"claims.{name}.")
-    yield from (not_allowed(key, key, kinds) for key in (raw if isinstance(raw, dict) else ()) if key not in kinds)
-
-
-def _name_problems(plan: Plan) -> Iterator[str]:
-    """Names become files, and each name that a claim uses must exist."""
-    for kind, names in (("datasets", plan.datasets), ("arms", plan.arms), ("claims", plan.claims)):
-        for name in names:
-            if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == RESERVED:
-                yield f"{kind}.{name}: becomes part of a file name: use letters, digits and _, and not {RESERVED}"
-    for name, claim in plan.claims.items():
-        if claim.dataset not in plan.datasets:
-            yield not_allowed(f"claims.{name}.dataset", claim.dataset, list(plan.datasets))
-        for arm in claim.confirm.arms:
-            if arm not in plan.arms:
-                yield not_allowed(f"claims.{name}.confirm", arm, list(plan.arms))
-    used = {arm for claim in plan.claims.values() for arm in claim.confirm.arms}
-    yield from (f"arms.{name}: no claim uses it; remove it, or name it in a claim" for name in plan.arms.keys() - used)
-
-
-def _override_problems(plan: Plan) -> Iterator[str]:
-    """Overrides of sections that are theirs, and valid together with base.yaml: a typo must not wait for its run."""
-    for name, overrides in plan.datasets.items():
-        yield from _foreign_sections(f"datasets.{name}", overrides, DATASET_SECTIONS)
-        yield from _faults(f"datasets.{name}", plan.base, overrides)
-    for name, overrides in plan.arms.items():
-        key = f"arms.{name}"
-        if "not_run" in overrides:
-            if set(overrides) != {"not_run"} or not isinstance(overrides["not_run"], str):
-                yield f"{key}: found {overrides!r}; an arm that cannot be run has `not_run: reason` and nothing else"
-            continue
-        yield from _foreign_sections(key, overrides, ARM_SECTIONS)
-        train = overrides.get("train")
-        shared = [term for term in EQUAL_TERMS if isinstance(train, dict) and term in train]
-        yield from (f"{key}.train.{term}: all arms of a claim share it; it stands in base.yaml" for term in shared)
-        yield from _faults(key, plan.base, overrides)
-
-
-def _foreign_sections(key: str, overrides: dict[str, Any], allowed: tuple[str, ...]) -> Iterator[str]:
-    yield from (not_allowed(f"{key}.{name}", name, allowed) for name in overrides if name not in allowed)
-
-
-def _faults(key: str, base: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
-    known = {name: value for name, value in overrides.items() if name in Params.model_fields}
-    try:
-        check_params(merge(base, known), key)
-    except ValueError as error:
-        return [f"{key}: {line.strip()}" for line in str(error).splitlines()[1:]]
-    return []

@@ -17,9 +17,13 @@ from segpipe.stage import read_json
 
 @dataclass(frozen=True)
 class Result:
-    """One run, scored. `code` and `params` are digests, `libraries` versions; `confusions` is (N, C, C) int64."""
+    """One run, scored. `code` and `params` are digests, `libraries` versions; `confusions` is (N, C, C) int64.
+
+    `labelling` is the digest of the code that labelled the pool, where there was a second round.
+    """
 
     code: str
+    labelling: str | None
     params: str
     libraries: Libraries
     updates: int
@@ -33,6 +37,7 @@ def write_result(result: Result, path: Path) -> None:
     """Write JSON with one line for each image: its name, group, and [true class, predicted class, pixels, ...]."""
     head = {
         "code": result.code,
+        **({"labelling": result.labelling} if result.labelling else {}),
         "params": result.params,
         "libraries": result.libraries,
         "updates": result.updates,
@@ -56,6 +61,7 @@ def read_result(path: Path) -> Result:
         confusion[actual, predicted] = pixels
     return Result(
         value["code"],
+        value.get("labelling"),
         value["params"],
         value["libraries"],
         value["updates"],

@@ -1,4 +1,8 @@
-"""One arm, one seed: trained for its number of updates and scored with its last weights. Nothing is chosen."""
+"""One arm, one seed: trained for its number of updates and scored with its last weights. Nothing is chosen.
+
+Where an arm asks for a second round, the baseline of the first labels the pool as the stages `teach` and `pseudo_label`
+would, with the weights that its only scoring keeps: the last.
+"""
 
 import tempfile
 from pathlib import Path
@@ -6,8 +10,11 @@ from pathlib import Path
 from segpipe.claims.plan import Plan, RunSpec
 from segpipe.claims.results import Result, write_result
 from segpipe.data.prepared import Prepared
+from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.inference.teach import teach
 from segpipe.models.checkpoint import load_segmenter
-from segpipe.params import stop_on
+from segpipe.params import Params, stop_on
+from segpipe.pseudo import make_pseudo_labels
 from segpipe.training.check import check_members
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.job import Job
@@ -28,40 +35,51 @@ def check_arms(plan: Plan) -> None:
     stop_on("claims.yaml", problems)
 
 
-def run_arm(plan: Plan, run: RunSpec, prepared_folder: Path, code: str, out: Path) -> None:
+def run_arm(
+    plan: Plan, run: RunSpec, prepared_folder: Path, out: Path, *, code: str, labelling: str | None = None
+) -> None:
     """Train `run` on the prepared data set and write its confusion matrices of the judge images to `out`.
 
-    `code` is the digest of the code that runs. All runs of one seed see the same images in the same order, unless
-    an arm changes train.sampling; arms of one architecture start from the same weights.
+    `code` is the digest of the code that trains, `labelling` of that which labels the pool where the run asks for it.
+    All runs of one seed see the same images in the same order, unless an arm changes train.sampling; arms of one
+    architecture start from the same weights.
     """
     params, prepared = plan.run_params(run), Prepared(prepared_folder, fold=FOLD)
-    job_params, train = params.member(params.member_names[0]), prepared.folds[FOLD].train
+    retrained = plan.is_retrained(run)
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
-        job = Job(
-            round="baseline",
-            params=job_params,
-            prepared=prepared,
-            fold=FOLD,
-            scored_size=params.submission.size,
-            out=model,
-        )
-        described = describe_run("claim", run.arm, FOLD, {}, prepared.classes)
-        train_member(job, Path(folder) / "plots", Tracker([], described))
+        model = _trained(params, prepared, run, Path(folder), retrained=retrained)
         segmenter, card = load_segmenter(model, weights="last")
     judging = Prepared(prepared_folder, judge=True)
     judge = judging.folds[FOLD].judge
     card.lineage.refuse_judging_on(judging.named_hashes(judge), run.key)
     confusions, _ = evaluate(segmenter, Tune(judging, judge, params.submission.size), label="judge")
     entries = [judging.entries[index] for index in judge]
+    updates = max(len(prepared.folds[FOLD].train) // params.train.batch_size, 1)
     result = Result(
         code=code,
+        labelling=labelling if retrained else None,
         params=plan.fingerprint(run),
         libraries=card.libraries,
-        updates=max(len(train) // job_params.train.batch_size, 1) * job_params.train.epochs,
+        updates=updates * run.epochs,
         classes=judging.classes.names,
         images=tuple(entry.file_name for entry in entries),
         groups=tuple(entry.group for entry in entries),
         confusions=confusions,
     )
     write_result(result, out)
+
+
+def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, retrained: bool) -> Path:
+    """The run's model folder: of its baseline, or of its retraining on what that says of the pool."""
+    tracker = Tracker([], describe_run("claim", run.arm, FOLD, {}, prepared.classes))
+    member, size = params.member(params.member_names[0]), params.submission.size
+    baseline = Job("baseline", member, prepared, FOLD, size, folder / "baseline")
+    train_member(baseline, folder / "plots" / "baseline", tracker)
+    if not retrained:
+        return baseline.out
+    taught, pseudo = folder / "taught", folder / "pseudo"
+    teach(prepared, FOLD, [baseline.out], flips=params.teach.flips, out=taught)
+    make_pseudo_labels(prepared, taught, params.pseudo_label, pseudo, folder / "plots" / "pseudo")
+    again = Job("retrain", member, prepared, FOLD, size, folder / "retrain", PseudoLabels(pseudo), baseline.out)
+    train_member(again, folder / "plots" / "retrain", tracker)
+    return again.out

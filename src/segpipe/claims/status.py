@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from segpipe.claims.evidence import MIN_SEEDS, TOO_FEW_SEEDS
-from segpipe.claims.plan import FOLDER, Plan
+from segpipe.claims.load import FOLDER
+from segpipe.claims.plan import Plan
 from segpipe.claims.results import read_result
 from segpipe.claims.wiring import PIPELINE, RUN_CODE, VERDICTS, result_file
 from segpipe.sources import code_deps, code_digest

@@ -32,33 +32,36 @@ def draw_verdicts(plan: Plan, runs: Path) -> dict[str, Any]:
         results[run] = read_result(path)
         if results[run].params != plan.fingerprint(run):
             problems.append(f"{path}: was made with other parameters than claims.yaml has; remove it and run again")
-    problems += _unlike(results, runs)
+    problems += _unlike(plan, results, runs)
     stop_on("claims", problems)
     drawn = [_verdict(name, claim, plan, results) for name, claim in plan.claims.items()]
     return {"claims": _rounded(drawn)}
 
 
-def _unlike(results: dict[RunSpec, Result], runs: Path) -> Iterator[str]:
-    """Results of one data set are compared image by image, so all must name the same ones, and the same classes."""
-    first: dict[str, tuple[str, Result]] = {}
-    for run, result in results.items():
-        key, other = first.setdefault(run.dataset, (run.key, result))
-        if (result.images, result.groups, result.classes) != (other.images, other.groups, other.classes):
-            yield f"{runs / run.key}.json: was scored on other images or classes than {key}.json; run both again"
+def _unlike(plan: Plan, results: dict[RunSpec, Result], runs: Path) -> Iterator[str]:
+    """A claim's results are compared image by image, after equally many updates."""
+    for name, claim in plan.claims.items():
+        made = {run.key: results[run] for run in plan.runs_of(claim) if run in results}
+        first = next(iter(made), "")
+        for key, result in made.items():
+            other = made[first]
+            if (result.images, result.groups, result.classes) != (other.images, other.groups, other.classes):
+                yield f"{runs / key}.json: was scored on other images or classes than {first}.json; run both again"
+            if result.updates != other.updates:
+                yield (
+                    f"claims.{name}: {key} made {result.updates} updates and {first} {other.updates}; choose the arms' "
+                    "epochs so that they make as many"
+                )
 
 
 def _verdict(name: str, claim: Claim, plan: Plan, results: dict[RunSpec, Result]) -> dict[str, Any]:
     arms = claim.confirm.arms
     not_run = [arm for arm in arms if "not_run" in plan.arms[arm]]
-    own = {
-        arm: [results[RunSpec(claim.dataset, claim.epochs, arm, seed)] for seed in claim.seeds]
-        for arm in arms
-        if arm not in not_run
-    }
+    own = {arm: [results[plan.run_of(claim, arm, seed)] for seed in claim.seeds] for arm in arms if arm not in not_run}
     entry = claim.model_dump(mode="json", exclude={"confirm"}) | {"name": name}
     entry["arms"] = [_arm(arm, plan.arms[arm], own.get(arm, ())) for arm in arms]
     entry |= _provenance([result for made in own.values() for result in made])
-    mixed = len(entry["code"]) > 1 or len(entry["libraries"]) > 1
+    mixed = any(len(entry.get(kind, ())) > 1 for kind in ("code", "labelling", "libraries"))
     evidence = [] if mixed else _evidence(claim, own)
     verdict = UNDECIDED if mixed else overall([part["verdict"] for part in evidence])
     if not mixed and not_run and verdict != REFUTED:  # one comparison that was made may refute
@@ -76,8 +79,10 @@ def _arm(name: str, overrides: dict[str, Any], made: Iterable[Result]) -> dict[s
 
 def _provenance(made: list[Result]) -> dict[str, Any]:
     """What the runs have in common, or several values where they should have one."""
+    labelling = sorted({result.labelling for result in made if result.labelling})
     return {
         "code": sorted({result.code for result in made}),
+        **({"labelling": labelling} if labelling else {}),
         "libraries": sorted({", ".join(f"{n} {v}" for n, v in result.libraries.items()) for result in made}),
         "updates": sorted({result.updates for result in made}),
         "images": len(made[0].images) if made else 0,

@@ -10,18 +10,22 @@ from typing import Any
 
 import yaml
 
-from segpipe.claims.plan import FOLDER, Plan
+from segpipe.claims.load import FOLDER
+from segpipe.claims.plan import Plan, RunSpec
 from segpipe.sources import code_deps
 
 PIPELINE = FOLDER / "dvc.yaml"
 DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embedded sample, drawn for claims
 PAGE, VERDICTS = "docs/claims.md", "claims/verdicts.json"
 RUN_CODE = Path("src/segpipe/training/member.py")  # with all that it imports, the code whose digest results carry
+# what labels the pool between two rounds
+LABELLING_CODE = Path("src/segpipe/inference/teach.py"), Path("src/segpipe/pseudo.py")
 _HEADER = """\
 # The claims' own pipeline, written by `segpipe claims` from claims.yaml: change that, not this.
 # `dvc repro claims/dvc.yaml` makes what is missing. Why the runs name no code: src/segpipe/claims/wiring.py
 """
 _TRAINING = ["model", "loss", "optimizer", "scheduler", "augment", "train", "submission.size"]
+_SECOND_ROUND = ["teach", "pseudo_label", "retrain"]
 
 
 def result_file(key: str) -> str:
@@ -50,18 +54,10 @@ def expected_pipeline(plan: Plan) -> dict[str, Any]:
             params=[{"claims/base.yaml": ["data", "split"]}, {"claims/claims.yaml": [f"datasets.{name}"]}],
             outs=[f"data/claims/{name}"],
         )
-    instances = {key: {"dataset": run.dataset, "arm": run.arm} for key, run in plan.runs.items()}
-    params = [{"claims/base.yaml": _TRAINING}, {"claims/claims.yaml": ["arms.${item.arm}", "datasets.${item.dataset}"]}]
-    run = _stage(
-        "Train one arm with one seed, and score its last weights on judge images",
-        "claim_run.py",
-        "--run ${key} --prepared data/claims/${item.dataset} --out " + result_file("${key}"),
-        data=["data/claims/${item.dataset}"],
-        params=params,
-        outs=[{result_file("${key}"): {"cache": False}}],
-        code=False,
-    )
-    stages["run"] = {"foreach": instances, "do": run}
+    for retrained, name in ((False, "run"), (True, "run_twice")):
+        chosen = {key: run for key, run in plan.runs.items() if plan.is_retrained(run) == retrained}
+        if chosen:
+            stages[name] = _runs(chosen, retrained=retrained)
     results = [result_file(key) for key in plan.runs]
     stages["verdicts"] = _stage(
         "Say what the runs have shown",
@@ -71,6 +67,26 @@ def expected_pipeline(plan: Plan) -> dict[str, Any]:
         outs=[{VERDICTS: {"cache": False}}, {PAGE: {"cache": False}}],
     )
     return {"stages": stages}
+
+
+def _runs(runs: dict[str, RunSpec], *, retrained: bool) -> dict[str, Any]:
+    """The training runs of one kind: of one round, or with a second one that depends on more parameters."""
+    asked, sections = ("Train one arm with one seed", _TRAINING)
+    if retrained:
+        asked, sections = f"{asked}, label the pool, train on it", [*_TRAINING, *_SECOND_ROUND]
+    run = _stage(
+        f"{asked}, and score its last weights on judge images",
+        "claim_run.py",
+        "--run ${key} --prepared data/claims/${item.dataset} --out " + result_file("${key}"),
+        data=["data/claims/${item.dataset}"],
+        params=[
+            {"claims/base.yaml": sections},
+            {"claims/claims.yaml": ["arms.${item.arm}", "datasets.${item.dataset}"]},
+        ],
+        outs=[{result_file("${key}"): {"cache": False}}],
+        code=False,
+    )
+    return {"foreach": {key: {"dataset": run.dataset, "arm": run.arm} for key, run in runs.items()}, "do": run}
 
 
 def _stage(
@@ -100,7 +116,8 @@ def wire_claims(plan: Plan, path: Path = PIPELINE) -> bool:
 def check_claims_wired(plan: Plan, path: Path = PIPELINE) -> None:
     """Raise ValueError unless claims/dvc.yaml lists just the runs that claims.yaml asks for."""
     stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
-    found, wanted = set(stages["run"]["foreach"]), set(plan.runs)
+    found = {key for name in ("run", "run_twice") if name in stages for key in stages[name]["foreach"]}
+    wanted = set(plan.runs)
     if found != wanted:
         raise ValueError(
             f"{path}: does not fit claims.yaml (missing: {sorted(wanted - found)}; no longer wanted: "
