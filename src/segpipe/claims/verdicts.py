@@ -49,7 +49,7 @@ def _unlike(results: dict[RunSpec, Result], runs: Path) -> Iterator[str]:
 
 def _verdict(name: str, claim: Claim, plan: Plan, results: dict[RunSpec, Result]) -> dict[str, Any]:
     arms = claim.confirm.arms
-    not_run = [arm for arm in arms if "not_run" in plan.arms[arm]]
+    not_run = [arm for arm in arms if arm not in plan.runnable]
     own = {
         arm: [results[RunSpec(claim.dataset, claim.epochs, arm, seed)] for seed in claim.seeds]
         for arm in arms
