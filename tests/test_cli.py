@@ -54,7 +54,7 @@ def test_the_recipe_sample_is_the_default_with_every_key_but_those_of_tracking()
 def test_the_contests_recipes_differ_in_the_network_alone():
     b7, b3 = (read_yaml(ROOT / f"recipes/contest_{name}.yaml") for name in ("b7", "b3"))
     assert {key: b7[key] for key in b7 if key != "model"} == {key: b3[key] for key in b3 if key != "model"}
-    assert {key for key in b7["model"] if b7["model"][key] != b3["model"][key]} == {"arch", "encoder"}
+    assert b7["model"]["encoder_weights"] == b3["model"]["encoder_weights"] == "noisy-student"
 
 
 def test_recipe_shows_each_change_and_wires(project):
