@@ -129,14 +129,32 @@ def test_runs_of_different_code_decide_nothing_and_the_page_says_so(tmp_path, pl
 
 
 def test_a_claim_with_an_arm_that_is_not_run_shows_the_others(tmp_path):
-    folder = write_claims(tmp_path / "claims", arms=ARMS | {"b": {"not_run": "needs weights"}})
+    folder = write_claims(tmp_path / "claims", arms=ARMS | {"b": {"not_run": "needs weights", "loss": {"dice": 0.3}}})
     plan = load_plan(folder)
     write_results(plan, tmp_path / "runs", {"a": 900})
     verdicts = draw_verdicts(plan, tmp_path / "runs")
     assert verdicts["claims"][0]["verdict"] == "not run"
     page = claims_page(verdicts)
-    assert "Not run (b: needs weights)" in page
-    assert "| b | not run: needs weights |" in page
+    assert "Not run (`b`: needs weights)" in page
+    assert '| b | {"loss": {"dice": 0.3}}; not run | – | – | – |' in page
+
+
+def test_arms_that_lack_the_same_share_the_reason_and_a_claim_without_any_run_has_a_page(tmp_path, monkeypatch):
+    arms = {name: {"not_run": "needs weights"} for name in "ab"}
+    lacking = load_plan(
+        write_claims(
+            tmp_path / "claims",
+            arms=arms | {"c": {}, "d": {}},
+            claims={"first": CLAIM, "other": CLAIM | {"confirm": {"better": "c", "than": "d"}}},
+        )
+    )
+    write_results(lacking, tmp_path / "runs", {"c": 900, "d": 800})
+    verdicts = draw_verdicts(lacking, tmp_path / "runs")
+    assert [claim["verdict"] for claim in verdicts["claims"]] == ["not run", "supported"]
+    assert "Not run (`a`, `b`: needs weights)" in claims_page(verdicts)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    assert "first: 0 of 0 runs, no verdict; not run: a, b" in claims_status(lacking).splitlines()
 
 
 def test_results_on_other_images_are_refused_by_name(tmp_path, plan):

@@ -80,8 +80,39 @@ def test_an_arm_with_another_data_set_has_epochs_of_its_own(tmp_path):
 
 
 def test_an_arm_that_cannot_be_run_says_why_and_has_no_runs(tmp_path):
-    plan = load_plan(write_claims(tmp_path, arms=ARMS | {"b": {"not_run": "needs a file"}}))
+    model = {"model": {"encoder_weights": "a.safetensors"}}  # what would be run; that there is no such file is no fault
+    plan = load_plan(write_claims(tmp_path, arms=ARMS | {"b": {"not_run": "needs a file"} | model}))
     assert list(plan.runs) == ["sample-2-a-0", "sample-2-a-1"]
+    check_arms(plan)
+    with_file = load_plan(write_claims(tmp_path, arms=ARMS | {"b": model}))
+    assert len(with_file.runs) == 4, "without the reason it is run"
+    with pytest.raises(ValueError, match=r"arms\.b: model\.encoder_weights: found 'a\.safetensors'"):
+        check_arms(with_file)
+
+
+def pasting(name: str) -> dict:
+    return {"augment": {"paste": {"p": 0.5, "classes": [name]}}}
+
+
+def test_a_class_that_the_embedded_sample_does_not_have_is_told_before_any_run(tmp_path):
+    plan = load_plan(write_claims(tmp_path, arms={"a": pasting("Batery"), "b": pasting("Background")}))
+    with pytest.raises(ValueError, match="2 problems") as error:
+        check_arms(plan)
+    assert "arms.a: augment.paste.classes: found 'Batery'; allowed: UNKNOWN, " in str(error.value)
+    assert "did you mean Battery?" in str(error.value)
+    check_arms(load_plan(write_claims(tmp_path, arms={"a": pasting("Battery"), "b": None})))
+
+
+def test_class_names_follow_what_the_data_set_makes_of_the_sample(tmp_path):
+    data = {"data": {"drop": ["Battery"]}}
+    plan = load_plan(write_claims(tmp_path, datasets={"sample": data}, arms={"a": pasting("Battery"), "b": None}))
+    with pytest.raises(ValueError, match=r"arms\.a: augment\.paste\.classes: found 'Battery'; allowed: UNKNOWN, "):
+        check_arms(plan)
+
+
+def test_classes_of_other_data_are_unknown_before_they_are_read(tmp_path):
+    data = {"data": {"root": "data/raw/mine"}}
+    check_arms(load_plan(write_claims(tmp_path, datasets={"sample": data}, arms={"a": pasting("Kelp"), "b": None})))
 
 
 def claim(**changes: object) -> dict:
@@ -141,9 +172,13 @@ MISTAKES = {
         {"arms": ARMS | {"a": {"pseudo_label": {"confidence": 0.9}}}},
         "arms.a.pseudo_label: belongs to a second round; give `retrain: epochs` as well",
     ),
-    "not_run beside overrides": (
-        {"arms": ARMS | {"a": {"not_run": "why", "loss": {"dice": 1.0}}}},
-        "an arm that cannot be run has `not_run: reason` and nothing else",
+    "no reason for not_run": (
+        {"arms": ARMS | {"a": {"not_run": True}}},
+        "arms.a.not_run: found True; expected the reason in words",
+    ),
+    "an unknown key of an arm that is not run": (
+        {"arms": ARMS | {"a": {"not_run": "why", "loss": {"dcie": 1.0}}}},
+        "arms.a: loss.dcie: unknown key; did you mean loss.dice?",
     ),
     "an unknown arm": (
         claim(confirm={"better": "a", "than": "bb"}),

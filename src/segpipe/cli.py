@@ -36,14 +36,23 @@ def wire() -> None:
 
 
 @app.command()
-def recipe(name: Annotated[str | None, typer.Argument(help="its name; none lists what there is")] = None) -> None:
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="its name; none lists what there is, a line each")] = None,
+) -> None:
     """Lay a ready parameter set of recipes/ over params.yaml, show each change, and wire dvc.yaml."""
-    from segpipe.recipe import apply_recipe, list_recipes
+    from segpipe.recipe import apply_recipe, describe_recipe, list_recipes
 
     if name is None:
-        typer.echo("recipes: " + ", ".join(list_recipes()))
+        names = list_recipes()
+        width = max(map(len, names), default=0)
+        typer.echo("\n".join(f"{each:<{width}}  {describe_recipe(each)[0]}" for each in names))
+        typer.echo(
+            "`segpipe recipe NAME` changes what recipes/NAME.yaml names in params.yaml and leaves the rest: "
+            "`segpipe recipe sample` before it resets that"
+        )
         return
     changes = apply_recipe(name)
+    typer.echo(" ".join(describe_recipe(name)))
     typer.echo("\n".join(changes) or f"params.yaml: already as recipes/{name}.yaml says")
     wire()
 

@@ -47,8 +47,11 @@ def _text(text: str) -> str:
 def _said(claim: dict[str, Any]) -> str:
     """The verdict in words, with what it would take to decide an open one."""
     if claim["verdict"] == NOT_RUN:
-        reasons = [f"{arm['name']}: {_text(arm['overrides']['not_run'])}" for arm in claim["arms"] if not arm["scores"]]
-        return f"{NOT_RUN} ({'; '.join(reasons)})"
+        arms: dict[str, list[str]] = {}  # by reason: several arms often lack the same
+        for arm in claim["arms"]:
+            if not arm["scores"]:
+                arms.setdefault(_text(arm["overrides"]["not_run"]), []).append(f"`{arm['name']}`")
+        return f"{NOT_RUN} ({'; '.join(', '.join(names) + ': ' + reason for reason, names in arms.items())})"
     if claim["verdict"] != UNDECIDED:
         return claim["verdict"]
     if claim["mixed"]:
@@ -92,9 +95,10 @@ def _labelling(claim: dict[str, Any]) -> str:
 
 
 def _arm_row(arm: dict[str, Any]) -> str:
+    changed = {name: values for name, values in arm["overrides"].items() if name != "not_run"}
+    overrides = _text(json.dumps(changed, ensure_ascii=False)) if changed else "none"
     if not arm["scores"]:
-        return f"| {arm['name']} | not run: {_text(arm['overrides']['not_run'])} | – | – | – |"
-    overrides = _text(json.dumps(arm["overrides"], ensure_ascii=False)) if arm["overrides"] else "none"
+        return f"| {arm['name']} | {overrides}; not run | – | – | – |"
     each = ", ".join(f"{score:.3f}" for score in arm["scores"])
     return f"| {arm['name']} | {overrides} | {arm['mean']:.4f} | {each} | {arm['spread']:.4f} |"
 

@@ -90,7 +90,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """What claims.yaml asks for. Arms that cannot be run here say why under `not_run`, and have no runs."""
+    """What claims.yaml asks for.
+
+    Arms that cannot be run here say why under `not_run`, and have no runs; their overrides say what would be run.
+    """
 
     base: dict[str, Any]
     datasets: dict[str, dict[str, Any]]
@@ -107,7 +110,7 @@ class Plan:
         """The runs of one claim, seed by seed, so that an interrupted series is even."""
         for seed in claim.seeds:
             for arm in claim.confirm.arms:
-                if "not_run" not in self.arms[arm]:
+                if arm in self.runnable:
                     yield self.run_of(claim, arm, seed)
 
     def run_of(self, claim: Claim, arm: str, seed: int) -> RunSpec:
@@ -118,6 +121,11 @@ class Plan:
     def is_retrained(self, run: RunSpec) -> bool:
         """Whether the run has a second round, on the pool's pseudo labels."""
         return SECOND_ROUND[0] in self.arms[run.arm]
+
+    @cached_property
+    def runnable(self) -> frozenset[str]:
+        """Names of the arms that can be run here."""
+        return frozenset(name for name, overrides in self.arms.items() if "not_run" not in overrides)
 
     @property
     def used_datasets(self) -> list[str]:

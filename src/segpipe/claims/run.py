@@ -5,15 +5,21 @@ would, with the weights that its only scoring keeps: the last.
 """
 
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from segpipe.claims.plan import Plan, RunSpec
 from segpipe.claims.results import Result, write_result
+from segpipe.claims.wiring import DRAWN
+from segpipe.data.paste import class_problems
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.data.sample.scenes import KINDS
+from segpipe.data.source.records import Category
 from segpipe.inference.teach import teach
+from segpipe.labels import build_class_table
 from segpipe.models.checkpoint import load_segmenter
-from segpipe.params import Params, stop_on
+from segpipe.params import DataParams, Params, stop_on
 from segpipe.pseudo import make_pseudo_labels
 from segpipe.training.check import check_members
 from segpipe.training.evaluate import Tune, evaluate
@@ -25,14 +31,34 @@ FOLD = 0
 
 
 def check_arms(plan: Plan) -> None:
-    """Raise ValueError for every arm with a name that no library knows: a typo must not wait for its own run."""
+    """Raise ValueError for every arm with a name that no library knows: a typo must not wait for its own run.
+
+    The names of classes are held against the embedded sample, whose own are known; those of other data sets are not.
+    """
     problems = []
     for arm in {run.arm: run for run in plan.runs.values()}.values():
         try:
             check_members(plan.run_params(arm))
         except ValueError as error:
             problems += [f"arms.{arm.arm}: {line.strip()}" for line in str(error).splitlines()[1:]]
-    stop_on("claims.yaml", problems)
+    for dataset in plan.used_datasets:
+        if (data := plan.dataset_params(dataset).data).root == DRAWN:
+            arms = {run.arm: run for run in plan.runs.values() if run.dataset == dataset}
+            problems += _class_problems(plan, arms, data)
+    stop_on("claims.yaml", list(dict.fromkeys(problems)))
+
+
+def _class_problems(plan: Plan, arms: Mapping[str, RunSpec], data: DataParams) -> Iterator[str]:
+    """Of runs on the embedded sample, a line for each class that an arm pastes and the sample does not have."""
+    categories = [Category(place, kind.name) for place, kind in enumerate(KINDS)]
+    asked = {key: getattr(data, key) for key in ("background", "classes", "drop", "ignore")}
+    try:
+        names = build_class_table(categories, **asked).names
+    except ValueError as error:
+        yield f"datasets: {error}"
+        return
+    for name, run in arms.items():
+        yield from (f"arms.{name}: {line}" for line in class_problems(plan.run_params(run).augment.paste, names))
 
 
 def run_arm(

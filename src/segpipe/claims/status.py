@@ -20,8 +20,10 @@ def claims_status(plan: Plan) -> str:
     lines = []
     for name, claim in plan.claims.items():
         keys = [run.key for run in plan.runs_of(claim)]
+        left_out = [arm for arm in claim.confirm.arms if arm not in plan.runnable]
         lines.append(
             f"{name}: {sum(key in made for key in keys)} of {len(keys)} runs, {verdicts.get(name, 'no verdict')}"
+            + (f"; not run: {', '.join(left_out)}" if left_out else "")
         )
     few = [name for name, claim in plan.claims.items() if claim.confirm.better and len(claim.seeds) < MIN_SEEDS]
     if few:

@@ -56,7 +56,7 @@ def _unlike(plan: Plan, results: dict[RunSpec, Result], runs: Path) -> Iterator[
 
 def _verdict(name: str, claim: Claim, plan: Plan, results: dict[RunSpec, Result]) -> dict[str, Any]:
     arms = claim.confirm.arms
-    not_run = [arm for arm in arms if "not_run" in plan.arms[arm]]
+    not_run = [arm for arm in arms if arm not in plan.runnable]
     own = {arm: [results[plan.run_of(claim, arm, seed)] for seed in claim.seeds] for arm in arms if arm not in not_run}
     entry = claim.model_dump(mode="json", exclude={"confirm"}) | {"name": name}
     entry["arms"] = [_arm(arm, plan.arms[arm], own.get(arm, ())) for arm in arms]
