@@ -32,7 +32,7 @@ LIBRARIES = {"python": "3.11.7", "torch": "2.11.0", "madgrad": None}
 def model_params(**changes):
     own = {"arch": "deeplabv3", "encoder": ENCODER, "encoder_weights": None, "output_stride": 16}
     own |= {"atrous_rates": (2, 4, 6), "decoder_channels": 16}
-    own |= {"dropout": {"encoder": 0.0, "decoder": 0.0, "projection": 0.0}}
+    own |= {"dropout": {"encoder": 0.0, "encoder_stages": [], "decoder": 0.0, "projection": 0.0}}
     return ModelParams.model_validate(COMMITTED | own | changes)
 
 
