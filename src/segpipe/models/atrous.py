@@ -16,8 +16,8 @@ def feature_size(image_size: tuple[int, int], output_stride: int) -> tuple[int, 
 def rate_warnings(model: ModelParams, image_size: tuple[int, int] | None) -> list[str]:
     """A sentence on rates that act as a 1x1 convolution at this size, one on those that act along one axis only.
 
-    The outer taps of a 3x3 kernel lie `rate` features away from its centre. Where there are no more than `rate` in a row
-    they see nothing but padding, wherever the kernel stands. Nothing without `image_size`: images of any size.
+    The outer taps of a 3x3 kernel lie `rate` features away from its centre. Where no more than `rate` are in a row they
+    see nothing but padding, wherever the kernel stands. Nothing without `image_size`: images of any size.
     """
     if image_size is None or model.arch not in WITH_RATES:
         return []

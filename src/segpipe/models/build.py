@@ -78,7 +78,7 @@ def check_names(model: ModelParams) -> list[str]:
             f"model.encoder_weights: found {weights!r}; allowed: empty, imagenet, "
             "or the path of a .safetensors file that exists"
         )
-    return [*problems, *dropout_problems(model)]
+    return [*problems, *(dropout_problems(model) if model.arch in SMP_ARCHITECTURES else ())]
 
 
 def build_network(description: Architecture) -> nn.Module:

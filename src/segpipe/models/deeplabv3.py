@@ -95,7 +95,8 @@ class SeparableMerge(nn.Module):
     def forward(self, features: torch.Tensor, low_level: torch.Tensor) -> torch.Tensor:
         """(N, channels, h, w), (N, C_low, H, W) -> (N, channels, H, W)."""
         wide, narrow = self.pointwise.weight.split([features.shape[1], low_level.shape[1]], dim=1)
-        return self.block(_enlarged(F.conv2d(features, wide), low_level) + F.conv2d(low_level, narrow))
+        # in place: nobody needs the enlarged part by itself, not even its gradient
+        return self.block(_enlarged(F.conv2d(features, wide), low_level).add_(F.conv2d(low_level, narrow)))
 
 
 def _enlarged(features: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -108,7 +109,7 @@ def features_at(encoder: str, strides: Sequence[int]) -> nn.Module:
     Raises ValueError when it has no features at such strides, with its reason.
     """
     wanted = {} if strides[-1] == 32 else {"output_stride": strides[-1]}
-    # undilated encoders end with features at 4, 8, 16 and 32; dilation makes the later ones finer and leaves their number
+    # encoders end with features at 4, 8, 16 and 32; dilation makes the later ones finer and leaves their number
     indices = (-4, -1)[-len(strides) :]
     said = " and ".join(map(str, strides))
     try:
@@ -116,8 +117,8 @@ def features_at(encoder: str, strides: Sequence[int]) -> nn.Module:
         without_waste(network)
         found = _strides(network)
     except Exception as error:  # a thousand encoders refuse in as many ways, some with a bare assert
-        keys = " (which it is built with as output_stride)" if wanted else ""
-        raise ValueError(f"it gives no features at stride {said}{keys}: {error or type(error).__name__}") from error
+        reason = str(error) or f"timm refuses output_stride {strides[-1]} for it"
+        raise ValueError(f"it gives no features at stride {said}: {reason}") from error
     if found != list(strides):
         raise ValueError(f"it gives features at stride {' and '.join(map(str, found))}, where {said} is asked for")
     return network

@@ -21,10 +21,9 @@ class Depthwise(nn.Conv2d):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C, H, W); as `nn.Conv2d`, up to rounding."""
         dilation = self.dilation[0]
-        if dilation == 1 or images.device.type != "cpu":  # GPUs have kernels for it
+        # GPUs have kernels for it; images of two pixels gain nothing: 10 ms for 6 at dilation 12 of 16x16 features
+        if dilation == 1 or images.device.type != "cpu" or min(images.shape[-2:]) <= 2 * dilation:
             return super().forward(images)
-        if dilation >= max(images.shape[-2:]):
-            return images * self.weight[:, :, *_centre(self.weight)].view(1, -1, 1, 1)
         parts = space_to_batch(images, dilation)
         done = F.conv2d(parts, self.weight, padding=self.kernel_size[0] // 2, groups=self.groups)
         return batch_to_space(done, dilation, images.shape)
@@ -45,10 +44,6 @@ def batch_to_space(parts: torch.Tensor, factor: int, shape: torch.Size) -> torch
     grid = parts.permute(0, 2, 3, 1).reshape(shape[0], factor, factor, height, width, channels)
     padded = grid.permute(0, 3, 1, 4, 2, 5).reshape(shape[0], height * factor, width * factor, channels)
     return padded[:, : shape[-2], : shape[-1]].permute(0, 3, 1, 2)
-
-
-def _centre(weight: torch.Tensor) -> tuple[int, int]:
-    return weight.shape[-2] // 2, weight.shape[-1] // 2
 
 
 def without_waste(encoder: nn.Module) -> None:

@@ -61,8 +61,6 @@ def _stage(encoder: nn.Module, name: str) -> nn.Module:
 
 def dropout_problems(model: ModelParams) -> list[str]:
     """Dropout that an architecture of smp would silently leave out, a line for each place."""
-    if not model.arch.startswith("smp."):
-        return []
     wanted = {"encoder": model.dropout.encoder, "decoder": model.dropout.decoder}
     if model.arch not in SMP_PROJECTION:
         wanted["projection"] = model.dropout.projection
