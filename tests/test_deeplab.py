@@ -267,7 +267,7 @@ def test_a_rate_as_large_as_the_features_is_said_to_be_a_1x1_convolution():
     assert line == (
         "each of the rates 16, 18 of model.atrous_rates cannot be told from a 1x1 convolution: at output_stride 32 "
         "images of 512x512 have features of 16x16, and the outer taps of a 3x3 convolution see only padding; "
-        "rates below 16 do not"
+        "only rates below 16 reach further"
     )
     assert rates_at((6, 12, 18), (512, 512), stride=16) == []
 
@@ -297,7 +297,7 @@ def test_the_warnings_say_what_the_outer_taps_see(rate, height, width, stride):
     F.conv2d(torch.ones(1, 1, rows, columns), count, padding=rate, dilation=rate).sum().backward()
     vertical, horizontal = count.grad[0, 0, 0, 1] > 0, count.grad[0, 0, 1, 0] > 0
     said = " ".join(rates_at((rate,), (height, width), stride))
-    assert ("1x1" in said) == (not vertical and not horizontal)
+    assert ("a 1x1 convolution:" in said) == (not vertical and not horizontal)
     assert ("height only" in said) == bool(vertical and not horizontal)
     assert ("width only" in said) == bool(horizontal and not vertical)
 

@@ -27,7 +27,7 @@ def rate_warnings(model: ModelParams, image_size: tuple[int, int] | None) -> lis
     return [
         f"{_of(rates)} of model.atrous_rates {acts}: at output_stride {model.output_stride} images of "
         f"{image_size[0]}x{image_size[1]} have features of {height}x{width}, and the outer taps of a 3x3 convolution "
-        f"see only padding{where}; rates below {min(height, width)} do not"
+        f"see only padding{where}{_others(min(height, width))}"
         for rates, acts, where in (
             (everywhere, "cannot be told from a 1x1 convolution", ""),
             (one_way, f"acts along the {'width' if width > height else 'height'} only", " along the other axis"),
@@ -43,6 +43,10 @@ def warnings_of_members(params: Params) -> list[str]:
         for line in rate_warnings(params.member(name).model, params.data.image_size):
             said.setdefault(line, []).append(name)
     return [f"member {', '.join(names)}: {line}" for line, names in said.items()]
+
+
+def _others(size: int) -> str:
+    return f"; only rates below {size} reach further" if size > 1 else ""
 
 
 def _of(rates: list[int]) -> str:
