@@ -47,6 +47,7 @@ def settings(params: Params, precision: str) -> MemberParams:
     """Those of the default member, but for what is the same in all loops here."""
     raw = params.member(params.member_names[0]).model_dump(mode="python")
     raw["model"] |= {"arch": "smp.FPN", "encoder": "resnet18"}
+    raw["model"]["dropout"] |= {"encoder": 0.0, "decoder": 0.0, "projection": 0.2}
     raw["optimizer"] |= {"name": "adamw", "lr": 1e-3}
     raw["scheduler"] |= {"name": "constant", "warmup_updates": 0}
     raw["augment"]["train"] = FLIP

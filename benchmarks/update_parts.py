@@ -61,6 +61,7 @@ def main() -> None:
     member = load_params().member("main")
     raw = member.model_dump(mode="python")
     raw["model"] |= {"arch": "smp.FPN", "encoder": "resnet18"}
+    raw["model"]["dropout"] |= {"encoder": 0.0, "decoder": 0.0, "projection": 0.2}
     raw["optimizer"] |= {"name": "adamw"}
     member = type(member).model_validate(raw)
     segmenter = new_segmenter(architecture(member.model, 12)).to(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from torch import nn
 
 from segpipe.data.lineage import Lineage
 from segpipe.labels import ClassTable
-from segpipe.models.build import architecture, load_encoder_weights
+from segpipe.models.build import SMP_ARCHITECTURES, architecture, load_encoder_weights
 from segpipe.models.checkpoint import (
     ModelCard,
     Segmenter,
@@ -19,9 +19,11 @@ from segpipe.models.checkpoint import (
     save_weights,
     write_card,
 )
+from segpipe.models.dropout import SMP_PROJECTION
 from segpipe.params import ModelParams, load_params
 
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
+NO_DROPOUT = {"encoder": 0.0, "encoder_stages": [], "decoder": 0.0, "projection": 0.0}
 ENCODER = "test_resnet"  # timm's own for tests: 0.5 M weights
 CLASSES = ClassTable(
     ("Background", "Glass", "Paper"), ((), ("Glass",), ("Paper",)), ((0, 0, 0), (255, 0, 0), (0, 255, 0))
@@ -32,7 +34,7 @@ LIBRARIES = {"python": "3.11.7", "torch": "2.11.0", "madgrad": None}
 def model_params(**changes):
     own = {"arch": "deeplabv3", "encoder": ENCODER, "encoder_weights": None, "output_stride": 16}
     own |= {"atrous_rates": (2, 4, 6), "decoder_channels": 16}
-    own |= {"dropout": {"encoder": 0.0, "decoder": 0.0, "projection": 0.0}}
+    own |= {"dropout": NO_DROPOUT}
     return ModelParams.model_validate(COMMITTED | own | changes)
 
 
@@ -41,78 +43,62 @@ def segmenter_of(num_classes=3, **changes):
     return new_segmenter(architecture(model_params(**changes), num_classes))
 
 
+def dropouts(network):
+    """Probabilities by name of the layer."""
+    kind = nn.modules.dropout._DropoutNd
+    return {name: module.p for name, module in network.named_modules() if isinstance(module, kind)}
+
+
 def random_images(*size, seed=0):
     return torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-# Our DeepLabV3
-
-DROPOUT = {"encoder": 0.1, "decoder": 0.2, "projection": 0.3}
-
-
-def test_dropout_stands_where_params_yaml_names_it():
-    network = segmenter_of(dropout=DROPOUT).network
-    places = {
-        name: module.p
-        for name, module in network.named_modules()
-        if isinstance(module, nn.modules.dropout._DropoutNd) and not name.startswith("encoder.")
-    }
-    branches = {f"aspp.branches.{number}.3": 0.2 for number in range(4)}
-    assert places == branches | {
-        "encoder_dropout": 0.1,
-        "aspp.pooled.3": 0.2,
-        "refine.3": 0.2,
-        "projection_dropout": 0.3,
-    }
-
-
-def test_no_dropout_is_on_the_logits():
-    # everything before the classifier is erased: what is left is its bias, in every pixel of every class
-    network = segmenter_of(dropout=dict.fromkeys(DROPOUT, 1.0)).network.train()
-    with torch.no_grad():
-        network.classifier.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
-        logits = network(torch.rand(2, 3, 64, 64))
-    torch.testing.assert_close(logits, torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1).expand_as(logits))
-
-
-def test_without_dropout_training_mode_is_the_same_every_time():
-    network = segmenter_of().network.train()
-    images = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(network(images), network(images))
-
-
-@pytest.mark.parametrize("rates", [(2, 4, 6), (3,), (1, 2, 3, 4)])
-def test_the_atrous_rates_are_the_dilations_of_the_branches(rates):
-    aspp = segmenter_of(atrous_rates=rates).network.aspp
-    assert [branch[0].dilation[0] for branch in aspp.branches] == [1, *rates]
-    assert [branch[0].kernel_size[0] for branch in aspp.branches] == [1, *[3] * len(rates)]
-
-
-def test_the_decoder_channels_are_the_width_behind_the_encoder():
-    network = segmenter_of(decoder_channels=24).network
-    assert network.classifier.in_channels == network.aspp.branches[1][0].out_channels == 24
-
-
-@pytest.mark.parametrize("stride", [8, 16, 32])
-def test_the_output_stride_is_input_size_over_feature_size(stride):
-    encoder = segmenter_of(output_stride=stride).network.encoder.eval()
-    assert encoder(torch.rand(1, 3, 64, 96))[-1].shape[-2:] == (64 // stride, 96 // stride)
+# smp's
 
 
 @pytest.mark.parametrize("stride", [8, 16])
 def test_smp_deeplab_takes_stride_rates_and_channels_from_params_yaml(stride):
-    changes = {"output_stride": stride, "atrous_rates": (5, 7, 11), "decoder_channels": 24}
+    changes = {"output_stride": stride, "atrous_rates": (5, 7, 11), "decoder_channels": 24, "separable": True}
+    changes |= {"dropout": NO_DROPOUT | {"projection": 0.3}}
     network = segmenter_of(arch="smp.DeepLabV3", **changes).network
     dilations = {module.dilation[0] for module in network.decoder.modules() if isinstance(module, nn.Conv2d)}
     assert dilations == {1, 5, 7, 11}
     assert network.encoder.eval()(torch.rand(1, 3, 64, 64))[-1].shape[-2:] == (64 // stride, 64 // stride)
     assert network.segmentation_head[0].in_channels == 24
+    assert any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.decoder.aspp.modules())
+    assert dropouts(network.decoder) == {"aspp.project.3": 0.3} and dropouts(network.segmentation_head) == {}
+
+
+@pytest.mark.parametrize("arch", sorted(SMP_PROJECTION))
+def test_projection_dropout_reaches_the_one_layer_that_smp_has_for_it(arch):
+    network = segmenter_of(arch=arch, dropout=NO_DROPOUT | {"projection": 0.3}).network
+    assert list(dropouts(network.decoder).values()) == [0.3]
+    assert list(dropouts(segmenter_of(arch=arch).network).values()) == [0.0]
+
+
+def test_dropout_that_an_architecture_of_smp_has_not_is_refused_by_place():
+    everywhere = {"encoder": 0.1, "encoder_stages": [], "decoder": 0.2, "projection": 0.3}
+    with pytest.raises(ValueError) as error:
+        segmenter_of(arch="smp.Unet", dropout=everywhere)
+    head, *lines = str(error.value).split("\n")
+    assert head == "params.yaml: 3 problems"
+    assert [line.split(";")[0] for line in lines] == [
+        "  model.dropout.encoder: found 0.1",
+        "  model.dropout.decoder: found 0.2",
+        "  model.dropout.projection: found 0.3",
+    ]
+    with pytest.raises(ValueError, match=r"1 problem\n  model\.dropout\.decoder: found 0\.2; smp\.FPN has no dropout"):
+        segmenter_of(arch="smp.FPN", dropout=everywhere | {"encoder": 0.0})
+
+
+@pytest.mark.parametrize("arch", sorted(set(SMP_ARCHITECTURES) - set(SMP_PROJECTION)))
+def test_no_other_architecture_of_smp_has_dropout_that_params_yaml_could_not_set(arch):
+    assert dropouts(segmenter_of(arch=arch, encoder="resnet18").network) == {}
 
 
 # Sizes
 
-ARCHITECTURES = ["deeplabv3", "smp.DeepLabV3", "smp.DeepLabV3Plus", "smp.FPN", "smp.Unet"]
+ARCHITECTURES = ["deeplabv3", "deeplabv3plus", "smp.DeepLabV3", "smp.DeepLabV3Plus", "smp.FPN", "smp.Unet"]
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -167,9 +153,10 @@ def save(segmenter, folder, **card):
     save_weights(segmenter, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("arch", ["deeplabv3", "smp.FPN"])
+@pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus", "smp.FPN"])
 def test_a_model_that_is_saved_and_loaded_gives_the_same_logits(tmp_path, arch):
-    description = architecture(model_params(arch=arch, dropout=DROPOUT, atrous_rates=(3, 5)), 3)
+    places = NO_DROPOUT | {"projection": 0.3} | ({} if arch == "smp.FPN" else {"encoder": 0.1, "decoder": 0.2})
+    description = architecture(model_params(arch=arch, dropout=places, atrous_rates=(3, 5)), 3)
     segmenter = Segmenter(description, [0.1, 0.2, 0.3], [0.2, 0.3, 0.4])
     with torch.no_grad():
         segmenter.train()(random_images(64, 64, seed=1))  # moves the running statistics of batch normalisation
@@ -224,7 +211,7 @@ def encoder_file(path, encoder):
     return str(path)
 
 
-@pytest.mark.parametrize("arch", ["deeplabv3", "smp.FPN"])
+@pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus", "smp.FPN"])
 @pytest.mark.parametrize("encoder", [ENCODER, "test_convnext"])  # the second has flattened names, stages_0 for stages.0
 def test_a_file_of_encoder_weights_replaces_the_encoder_and_nothing_else(tmp_path, arch, encoder):
     params = model_params(arch=arch, encoder=encoder, encoder_weights=encoder_file(tmp_path / "w", encoder))

@@ -18,7 +18,9 @@ DESCRIPTION = {
     "output_stride": 16,
     "atrous_rates": [2],
     "decoder_channels": 8,
-    "dropout": {"encoder": 0.0, "decoder": 0.0, "projection": 0.0},
+    "low_level_channels": 4,
+    "separable": False,
+    "dropout": {"encoder": 0.0, "encoder_stages": [], "decoder": 0.0, "projection": 0.0},
     "num_classes": 3,
     "encoder": "resnet10t",
 }

@@ -157,7 +157,14 @@ def test_a_members_list_replaces_the_shared_one_whole():
         ({"modle": {}}, "members.second.modle: unknown key; did you mean members.second.model?"),
         ({"data": {}}, "members.second.data: unknown key"),
         ({"loss": {"dice": -1}}, "members.second.loss.dice: found -1; input should be greater than or equal to 0"),
-        ({"model": {"atrous_rates": []}}, "members.second.model.atrous_rates: found []; value should have at least 1"),
+        (
+            {"model": {"atrous_rates": [0]}},
+            "members.second.model.atrous_rates.0: found 0; input should be greater than 0",
+        ),
+        (
+            {"model": {"dropout": {"encoder_stages": [2, 2]}}},
+            "members.second.model.dropout.encoder_stages: [2, 2] names a stage twice; name each once",
+        ),
         ({"seed": None}, "members.second.seed: found None; input should be a valid integer"),
     ],
 )

@@ -79,10 +79,13 @@ def check(
     if given or as_json:
         raise ValueError("check: the options are about a data set; name its folder: `segpipe check DIR`")
     from segpipe.doctor.parameters import files_of, parameter_problems
+    from segpipe.models.atrous import warnings_of_members
 
     params = load_params()  # first and fast; what follows asks the libraries, which takes seconds
     problems = parameter_problems(params)
     stop_on(files_of(problems), problems)
+    for warning in warnings_of_members(params):
+        typer.echo(f"warning: {warning}")
     folds = ", ".join(map(str, params.split.train_folds))
     typer.echo(f"params.yaml: valid; members {', '.join(params.member_names)}, folds {folds}")
 

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segpipe.models.deeplabv3 import DeepLabV3
+from segpipe.models.dropout import SMP_PROJECTION, dropout_problems
 from segpipe.params import ModelParams, stop_on
 
-OWN = "deeplabv3"
+OWN = ("deeplabv3", "deeplabv3plus")
 SMP_ARCHITECTURES = {
     f"smp.{name}": getattr(smp, name)
     for name in (
@@ -41,7 +42,9 @@ class Architecture(TypedDict):
     output_stride: int
     atrous_rates: list[int]
     decoder_channels: int
-    dropout: dict[str, float]
+    low_level_channels: int
+    separable: bool
+    dropout: dict
     num_classes: int
 
 
@@ -54,7 +57,9 @@ def architecture(model: ModelParams, num_classes: int) -> Architecture:
         output_stride=model.output_stride,
         atrous_rates=list(model.atrous_rates),
         decoder_channels=model.decoder_channels,
-        dropout=model.dropout.model_dump(),
+        low_level_channels=model.low_level_channels,
+        separable=model.separable,
+        dropout=model.dropout.model_dump(mode="json"),
         num_classes=num_classes,
     )
 
@@ -62,8 +67,8 @@ def architecture(model: ModelParams, num_classes: int) -> Architecture:
 def check_names(model: ModelParams) -> list[str]:
     """What of section `model` does not exist (architecture, encoder, weights), a line each with the nearest names."""
     problems = []
-    if model.arch not in (OWN, *SMP_ARCHITECTURES):
-        problems.append(_unknown("model.arch", model.arch, [OWN, *SMP_ARCHITECTURES]))
+    if model.arch not in (*OWN, *SMP_ARCHITECTURES):
+        problems.append(_unknown("model.arch", model.arch, [*OWN, *SMP_ARCHITECTURES]))
     # the part after a dot is a tag of pretrained weights; which one is encoder_weights' business
     if model.encoder not in timm.list_models():
         problems.append(_unknown("model.encoder", model.encoder, timm.list_models()))
@@ -73,7 +78,7 @@ def check_names(model: ModelParams) -> list[str]:
             f"model.encoder_weights: found {weights!r}; allowed: empty, imagenet, "
             "or the path of a .safetensors file that exists"
         )
-    return problems
+    return [*problems, *(dropout_problems(model) if model.arch in SMP_ARCHITECTURES else ())]
 
 
 def build_network(description: Architecture) -> nn.Module:
@@ -84,14 +89,17 @@ def build_network(description: Architecture) -> nn.Module:
     arch, encoder, num_classes = description["arch"], description["encoder"], description["num_classes"]
     dropout = description["dropout"]
     try:
-        if arch == OWN:
+        if arch in OWN:
             return DeepLabV3(
                 encoder,
                 num_classes,
                 output_stride=description["output_stride"],
                 atrous_rates=description["atrous_rates"],
                 channels=description["decoder_channels"],
+                low_level_channels=description["low_level_channels"] if arch == "deeplabv3plus" else None,
+                separable=description["separable"],
                 dropout_encoder=dropout["encoder"],
+                dropout_levels=dropout["encoder_stages"],
                 dropout_decoder=dropout["decoder"],
                 dropout_projection=dropout["projection"],
             )
@@ -100,6 +108,9 @@ def build_network(description: Architecture) -> nn.Module:
             options["encoder_output_stride"] = description["output_stride"]
             options["decoder_atrous_rates"] = tuple(description["atrous_rates"])
             options["decoder_channels"] = description["decoder_channels"]
+            options["decoder_aspp_separable"] = description["separable"]
+        if arch in SMP_PROJECTION:
+            options[SMP_PROJECTION[arch]] = dropout["projection"]
         # smp reaches timm's own encoders, with timm's padding and normalisation, by the prefix tu-
         return SMP_ARCHITECTURES[arch](f"tu-{encoder}", **options)
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError) as error:
@@ -113,7 +124,7 @@ def load_encoder_weights(network: nn.Module, model: ModelParams) -> None:
     """
     if model.encoder_weights is None:
         return
-    target = network.encoder if model.arch == OWN else network.encoder.model
+    target = network.encoder if model.arch in OWN else network.encoder.model
     if model.encoder_weights == "imagenet":
         try:
             state = timm.create_model(model.encoder, pretrained=True).state_dict()

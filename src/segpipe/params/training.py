@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segpipe.params.values import (
     Fraction,
@@ -24,8 +24,16 @@ class DropoutParams(Section):
     """Dropout probabilities by place."""
 
     encoder: Fraction
+    encoder_stages: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
     decoder: Fraction
     projection: Fraction
+
+    @field_validator("encoder_stages")
+    @classmethod
+    def _each_stage_once(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(stages)) < len(stages):
+            raise ValueError("names a stage twice; name each once")
+        return stages
 
 
 class ModelParams(Section):
@@ -35,8 +43,10 @@ class ModelParams(Section):
     encoder: str
     encoder_weights: str | None
     output_stride: Literal[8, 16, 32]
-    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
     decoder_channels: Positive
+    low_level_channels: Positive
+    separable: bool
     dropout: DropoutParams
 
 

@@ -11,6 +11,7 @@ from segpipe.data.dataset import EpochBatches, Key, Part, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.metrics.confusion import pooled_miou
+from segpipe.models.atrous import rate_warnings
 from segpipe.models.build import Architecture, architecture, load_encoder_weights
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,
@@ -89,6 +90,8 @@ def _train(
         ramp_updates=params.retrain.ramp_epochs * batches.updates,
     )
     if warning := floor_warning(params.optimizer, params.scheduler, batches.updates, learner.total_updates):
+        say(f"warning: {warning}")
+    for warning in rate_warnings(params.model, job.prepared.image_size):
         say(f"warning: {warning}")
     names = _FileNames(job, parts)
     with open_state(run_key(identity(job, fabric)), job.stage, writes=first_process()) as state:
