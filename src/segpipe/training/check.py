@@ -8,7 +8,7 @@ import json
 import sys
 
 from segpipe.data.augment import check_transforms
-from segpipe.models.build import check_names
+from segpipe.models.check import model_problems
 from segpipe.params import MemberParams, Params, holds, load_params, stop_on
 from segpipe.training.engine import check_engine
 
@@ -39,7 +39,7 @@ def member_problems(params: Params) -> list[str]:
 
 def _problems(member: MemberParams) -> list[str]:
     return [
-        *check_names(member.model),
+        *model_problems(member.model),
         *check_transforms(member.augment.train, "augment.train"),
         *check_transforms(member.augment.pseudo, "augment.pseudo"),
         *check_engine(member.train),

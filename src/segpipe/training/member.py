@@ -11,17 +11,16 @@ from segpipe.data.dataset import EpochBatches, Key, Part, make_loader
 from segpipe.data.lineage import Lineage
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.metrics.confusion import pooled_miou
-from segpipe.models.build import Architecture, architecture, load_encoder_weights
+from segpipe.models.build import Architecture, architecture
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,
     ModelCard,
     Segmenter,
     load_weights,
-    new_segmenter,
-    normalisation,
     read_card,
     write_card,
 )
+from segpipe.models.encoder_weights import load_encoder_weights, normalisation
 from segpipe.progress import first_process, say
 from segpipe.stage import told_once
 from segpipe.tables import write_confusion, write_history, write_iou
@@ -75,7 +74,7 @@ def _train(
     rank, world_size = fabric.global_rank, fabric.world_size
     batches = EpochBatches(parts, params.seed, pieces=pieces, rank=rank, world_size=world_size)
     # on CPUs and GPUs alike convolutions prefer channels last: 22 -> 28 images/s for FPN on two cores
-    segmenter = new_segmenter(description).to(memory_format=torch.channels_last)
+    segmenter = Segmenter(description, *normalisation(params.model)).to(memory_format=torch.channels_last)
     _initialise(segmenter, job)
     learner = Learner(
         fabric,
@@ -120,7 +119,7 @@ def _copy_weights(source: Path, chosen: str, out: Path) -> None:
 
 
 def _card(job: Job, description: Architecture, lineage: Lineage, best: Best) -> ModelCard:
-    mean, std = normalisation(description["encoder"])
+    mean, std = normalisation(job.params.model)
     return ModelCard(
         architecture=description,
         image_size=job.prepared.image_size,
