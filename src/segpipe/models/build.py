@@ -1,5 +1,6 @@
 """One door for every architecture: a description in, a network out."""
 
+from contextlib import suppress
 from typing import Any, TypedDict
 
 from torch import nn
@@ -58,16 +59,19 @@ def build_network(description: Architecture) -> nn.Module:
                 dropout_projection=dropout["projection"],
             )
         return _smp_network(description)
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        NotImplementedError,
-        KeyError,
-        AssertionError,
-    ) as error:
-        raise ValueError(f"model: {arch} cannot be built on {encoder}: {error}") from error
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
+        raise ValueError(f"model: {arch} cannot be built on {encoder}: {_reason(error, description)}") from error
+
+
+def _reason(error: Exception, description: Architecture) -> str:
+    """The library's own; in words where an encoder that cannot be dilated only stops."""
+    text = " ".join(str(error).split())
+    stopped_at_stride = isinstance(error, TypeError | AssertionError) and (not text or "output_stride" in text)
+    if description["output_stride"] == 32 or not stopped_at_stride:
+        return text or type(error).__name__
+    said = f" ({text})" if text else ""
+    other = "model.output_stride 32" if description["arch"] in OWN else "another architecture"
+    return f"the encoder cannot be dilated to an output_stride below 32{said}; choose {other} or another encoder"
 
 
 def _smp_network(description: Architecture) -> nn.Module:
@@ -85,11 +89,7 @@ def _smp_network(description: Architecture) -> nn.Module:
         options["num_classes"] = 0  # it holds the whole model: without this, with a head that nothing trains
     # smp reaches timm's own encoders, with timm's padding and normalisation, by the prefix tu-
     build, name, config = SMP_ARCHITECTURES[arch], f"tu-{encoder}", configuration(encoder, None)
-    if (
-        config is not None and config.fixed_input_size
-    ):  # vision transformers: most take other sizes where they are told to
-        try:
+    if config is not None and config.fixed_input_size:
+        with suppress(TypeError):  # of those that cannot take other sizes either; most transformers can, if asked
             return build(name, **options, dynamic_img_size=True)
-        except TypeError:
-            pass  # those that cannot
     return build(name, **options)

@@ -1,8 +1,10 @@
 """Pretrained weights of encoders: where they lie, the normalisation they were trained with, and how they fit.
 
-Published ones come as safetensors from the hub or its cache; a file or a folder may stand for them. No pickle is loaded.
+Published ones come as safetensors from the hub or its cache; a file or a folder may stand for them. No pickle is ever
+loaded.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -66,7 +68,7 @@ def default_normalisation(encoder: str) -> tuple[list[float], list[float]]:
 
 
 def weights_problems(model: ModelParams, network: nn.Module) -> list[str]:
-    """Why the weights cannot be had or do not fit `network` (which may be on `meta`), a line each; downloads nothing."""
+    """Why the weights cannot be had or do not fit `network`, which may be on `meta`; downloads nothing."""
     if model.encoder_weights is None:
         return []
     try:
@@ -97,7 +99,7 @@ def load_encoder_weights(network: nn.Module, model: ModelParams) -> None:
 
 
 def _published(encoder: str, weights: str) -> list[hub.Published]:
-    """Weights, and of smp's own encoders the file with their statistics. Raises ValueError where there are only pickles."""
+    """Weights, and of smp's own encoders the file with their statistics. ValueError where there are only pickles."""
     tag = tag_of(encoder, weights)
     assert tag is not None, "names are checked first"
     if encoder.startswith(SMP):
@@ -144,8 +146,8 @@ def _fitting(path: Path, model: ModelParams, network: nn.Module) -> dict[str, to
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"model.encoder_weights: {path} is no safetensors file ({error}). A .pth or .bin file is a pickle, which is "
-            "never loaded: write its tensors with safetensors.torch.save_file"
+            f"model.encoder_weights: {path} is no safetensors file ({error}). A .pth or .bin file is a pickle, which "
+            "is never loaded: write its tensors with safetensors.torch.save_file"
         ) from error
     wanted = _encoder_of(network, model).state_dict()
     if model.encoder.startswith(SMP):
@@ -167,14 +169,14 @@ def _fitting(path: Path, model: ModelParams, network: nn.Module) -> dict[str, to
         wrong += [f"{name} is not in the encoder" for name in strangers]
     if wrong:
         raise ValueError(
-            f"model.encoder_weights: {path} does not fit {model.encoder}: {'; '.join(wrong[:4])} ({len(wrong)} in all); "
-            f"the encoder has {len(wanted)} tensors, the file {len(state)}"
+            f"model.encoder_weights: {path} does not fit {model.encoder}: {'; '.join(wrong[:4])} ({len(wrong)} in all)"
+            f"; the encoder has {len(wanted)} tensors, the file {len(state)}"
         )
     return found
 
 
 def _as_timm_reads(state: dict[str, torch.Tensor], encoder: str) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """A file's tensors under every name that one of timm's ways to build `encoder` gives them, and those it has none for.
+    """A file's tensors under every name that timm's ways to build `encoder` give them; names that none of them knows.
 
     timm renames and reshapes the weights of some encoders while it loads them; its function for that is known to its
     loader alone, so we let it call one that only listens.
@@ -184,10 +186,9 @@ def _as_timm_reads(state: dict[str, torch.Tensor], encoder: str) -> tuple[dict[s
     asked = loader.call_args.kwargs if loader.call_args else {}
     rename, config = asked.get("filter_fn"), asked.get("pretrained_cfg", {})
     if rename is not None:
-        try:
+        # of another encoder's file it makes nothing: what is missing is then told by name
+        with suppress(LookupError, RuntimeError, ValueError, AttributeError):
             state = rename(dict(state), full)
-        except (KeyError, RuntimeError, ValueError, AttributeError, IndexError):
-            pass  # another encoder's: what is missing is told by name
     heads = config.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     heads = tuple(f"{head}." for head in heads)

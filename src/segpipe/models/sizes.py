@@ -1,4 +1,4 @@
-"""What sizes of input a network takes: found with a copy of it that has shapes and no numbers, in a fraction of a second."""
+"""What sizes of input a network takes, found in a fraction of a second with a copy of it that has no numbers."""
 
 import json
 from dataclasses import dataclass
@@ -31,11 +31,14 @@ def input_size(description: Architecture) -> InputSize:
 
 
 def skeleton(description: Architecture) -> nn.Module:
-    """The network on the device `meta`: names, shapes and types of its tensors. Raises ValueError as `build_network`."""
+    """The network on the device `meta`: names and shapes of its tensors. Raises ValueError as `build_network` does."""
     try:
         with torch.device("meta"):
             return build_network(description)
-    except ValueError:  # some encoders compute with numbers while they are built
+    except ValueError as error:
+        if "meta" not in str(error):
+            raise
+        # some encoders compute with numbers while they are built
         return build_network(description).to("meta")
 
 
@@ -43,11 +46,8 @@ def skeleton(description: Architecture) -> nn.Module:
 def _input_size(as_json: str) -> InputSize:
     description: Architecture = json.loads(as_json)
     network = skeleton(description).eval()
-    if description["arch"] in OWN:
-        # features are kept at `output_stride` by dilation, but the first halvings stay
-        asked = max(16, description["output_stride"])
-    else:
-        asked = int(network.encoder.output_stride)
+    own = description["arch"] in OWN
+    asked = max(16, description["output_stride"]) if own else int(network.encoder.output_stride)
     reasons = []
     for finer in _FINER:
         stride = finer * asked
