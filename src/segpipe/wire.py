@@ -130,15 +130,16 @@ def _rewrite(pipeline: dict, params: Params, root: Path) -> list[str]:
 def expected_deps(params: Params, pipeline: dict, root: Path = Path()) -> dict[str, list[str]]:
     """For each stage of the parsed dvc.yaml the deps it should list: code, then data, then encoder weights.
 
-    The data of a stage that is no aggregator are kept as they are written: outputs of other stages, `${...}`.
+    The data of a stage that is no aggregator are kept as they are written; of one that trains, outputs of stages are.
     """
+    outs = {out for stage in pipeline["stages"].values() for out in stage["outs"]}
     aggregated, weights, expected = member_deps(params), weights_deps(params), {}
     for name, stage in pipeline["stages"].items():
         script = next(word for word in stage["cmd"].split() if word.startswith("stages/"))
         code = [Path(dep).relative_to(root).as_posix() for dep in code_deps(root / script, root / "src")]
         data = aggregated.get(name) or [dep for dep in stage["deps"] if not dep.startswith(CODE)]
         if name in weights:  # what else stands there is an older file of weights
-            data = [*(dep for dep in data if dep.startswith("data/") and dep not in weights[name]), *weights[name]]
+            data = [*(dep for dep in data if dep in outs), *weights[name]]
         expected[name] = [*code, *data]
     return expected
 

@@ -4,6 +4,7 @@ Published ones come as safetensors from the hub or its cache; a file or a folder
 loaded.
 """
 
+import inspect
 from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
@@ -188,7 +189,8 @@ def _as_timm_reads(state: dict[str, torch.Tensor], encoder: str) -> tuple[dict[s
     if rename is not None:
         # of another encoder's file it makes nothing: what is missing is then told by name
         with suppress(LookupError, RuntimeError, ValueError, AttributeError):
-            state = rename(dict(state), full)
+            takes_model = len(inspect.signature(rename).parameters) > 1  # timm's older ones do not
+            state = rename(dict(state), full) if takes_model else rename(dict(state))
     heads = config.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     heads = tuple(f"{head}." for head in heads)

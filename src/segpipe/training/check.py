@@ -6,6 +6,9 @@ runs it so, in a process of its own: the libraries take seconds to import, and m
 
 import json
 import sys
+from pathlib import Path
+
+import yaml
 
 from segpipe.data.augment import check_transforms
 from segpipe.models.check import model_problems
@@ -35,6 +38,20 @@ def member_problems(params: Params) -> list[str]:
             else:  # a shared value may be wrong only beside what this member overrides
                 lines.append(line if line in of_all else f"{line} (for member {name})")
     return list(dict.fromkeys(lines))
+
+
+def unlisted_weights(params: Params, stage: str, pipeline: Path = Path("dvc.yaml")) -> list[str]:
+    """What to say of files of encoder weights that `stage` of dvc.yaml does not depend on, a line each.
+
+    It can be so where `dvc exp run -S` named them: DVC itself would not see that such a file is replaced.
+    """
+    deps = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][stage]["deps"] if pipeline.is_file() else []
+    paths = {params.member(name).model.weights_path for name in params.member_names}
+    return [
+        f"model.encoder_weights: {path} is no dependency of {stage} in {pipeline}: another file under this name would "
+        "not train again. `segpipe wire` lists it, once params.yaml names it"
+        for path in sorted(path for path in paths if path is not None and path.as_posix() not in deps)
+    ]
 
 
 def _problems(member: MemberParams) -> list[str]:
