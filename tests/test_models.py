@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from segpipe.data.lineage import Lineage
 from segpipe.labels import ClassTable
 from segpipe.models.build import architecture
+from segpipe.models.check import model_problems
 from segpipe.models.checkpoint import (
     ModelCard,
     Segmenter,
@@ -18,6 +20,8 @@ from segpipe.models.checkpoint import (
     save_weights,
     write_card,
 )
+from segpipe.models.names import SMP_ARCHITECTURES
+from segpipe.models.sizes import input_size
 from segpipe.params import ModelParams, load_params
 
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
@@ -111,15 +115,51 @@ def test_smp_deeplab_takes_stride_rates_and_channels_from_params_yaml(stride):
 
 # Sizes
 
-ARCHITECTURES = ["deeplabv3", "smp.DeepLabV3", "smp.DeepLabV3Plus", "smp.FPN", "smp.Unet"]
+
+def test_every_architecture_of_the_library_is_one_of_ours():
+    assert set(SMP_ARCHITECTURES) == {f"smp.{kind.__name__}" for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    assert len(SMP_ARCHITECTURES) >= 12
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ["deeplabv3", *SMP_ARCHITECTURES])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_logits_are_as_large_as_the_image_where_the_stride_does_not_divide_it(arch, stride):
     segmenter = segmenter_of(arch=arch, output_stride=stride).eval()
     with torch.inference_mode():
         assert segmenter(random_images(37, 50)).shape == (2, 3, 37, 50)
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder"),
+    [
+        ("smp.DPT", "test_vit"),  # patches of 16 pixels, and a decoder that halves once more
+        ("smp.Unet", "swin_tiny_patch4_window7_224"),  # made for 224 x 224, and told to take any size
+        ("smp.Segformer", "smp.mit_b0"),
+        ("smp.FPN", "test_convnext"),
+    ],
+)
+def test_transformers_take_any_size_too(arch, encoder):
+    segmenter = segmenter_of(arch=arch, encoder=encoder).eval()
+    with torch.inference_mode():
+        assert segmenter(random_images(37, 50)).shape == (2, 3, 37, 50)
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "stride", "expected"),
+    [
+        ("deeplabv3", ENCODER, 8, (16, 16)),
+        ("deeplabv3", ENCODER, 32, (32, 32)),
+        ("smp.DeepLabV3", ENCODER, 8, (8, 8)),
+        ("smp.DeepLabV3Plus", ENCODER, 16, (16, 16)),
+        ("smp.PSPNet", ENCODER, 8, (8, 8)),
+        ("smp.Unet", ENCODER, 8, (32, 32)),
+        ("smp.PAN", ENCODER, 8, (16, 128)),  # its attention halves what is left of 128 pixels three times
+        ("smp.DPT", "test_vit", 8, (32, 32)),
+    ],
+)
+def test_the_size_that_a_network_takes_is_found_by_trying(arch, encoder, stride, expected):
+    takes = input_size(architecture(model_params(arch=arch, encoder=encoder, output_stride=stride), 3))
+    assert (takes.stride, takes.least) == expected
 
 
 def test_padding_is_the_mean_colour_below_and_to_the_right():
@@ -148,6 +188,41 @@ def test_unknown_names_come_at_once_with_the_nearest_ones():
 def test_an_encoder_that_an_architecture_cannot_use_is_an_error_with_the_librarys_reason():
     with pytest.raises(ValueError, match=r"model: deeplabv3 cannot be built on densenet121: .*output_stride"):
         segmenter_of(encoder="densenet121")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arch": "smp.Unet", "encoder": "test_vit"}, "cannot be built on test_vit: Unsupported model downsampling"),
+        ({"arch": "smp.Linknet", "encoder": "smp.mit_b0"}, "Encoder `mit_b0` is not supported for Linknet"),
+        ({"arch": "smp.DPT", "encoder": "smp.mit_b0"}, "Only Timm encoders are supported for DPT"),
+        ({"arch": "smp.Unet", "encoder": "maxvit_tiny_tf_224"}, "cannot run on maxvit_tiny_tf_224 with images of any"),
+        ({"arch": "smp.DeepLabV3", "output_stride": 32}, "support output stride 8 or 16, got 32"),
+        ({"arch": "smp.DeepLabV3", "atrous_rates": (2, 4)}, "it takes three atrous_rates, found [2, 4]"),
+        ({"encoder": "vgg11"}, "below 32; choose model.output_stride 32 or another encoder"),
+        ({"encoder": "smp.mit_b0"}, "model.encoder: deeplabv3 takes timm's encoders, found smp's own smp.mit_b0"),
+    ],
+)
+def test_what_the_library_refuses_is_one_line_with_its_reason_before_data_are_read(changes, said):
+    [line] = model_problems(model_params(**changes))
+    assert line.startswith("model") and said in line
+
+
+@pytest.mark.parametrize(
+    ("key", "found", "nearest"),
+    [
+        ("arch", "Unet", "smp.Unet"),
+        ("arch", "smp.unetplusplus", "smp.UnetPlusPlus"),
+        ("arch", "deeplabv4", "deeplabv3"),
+        ("encoder", "resnet", "resnet"),
+        ("encoder", "efficientnet-b0", "tf_efficientnet_b0, efficientnet_b0, smp.efficientnet-b0"),
+        ("encoder", "tu-resnet18", "resnet18"),
+        ("encoder", "mit_b0", "smp.mit_b0"),
+    ],
+)
+def test_a_name_that_is_none_comes_with_the_nearest_ones(key, found, nearest):
+    [line] = model_problems(model_params(**{key: found}))
+    assert line.startswith(f"model.{key}: found {found!r}; nearest: {nearest}")
 
 
 # Checkpoints
