@@ -5,7 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -55,11 +58,17 @@ def write_state(path: Path, state: dict[str, torch.Tensor]) -> str:
     return str(path)
 
 
+def use_hub(address: str, monkeypatch) -> None:
+    """As HF_ENDPOINT does, which is read when the client is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache of the hub, and a hub that cannot be reached. `cache(repository, name, ...)` puts a file there."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    use_hub(NOWHERE, monkeypatch)
     monkeypatch.setattr(hub, "_AWAY", {})
 
     def put(repository: str, name: str, revision: str = "main") -> Path:
@@ -180,11 +189,68 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_the_file_option_and_the_c
 
 def test_a_hub_that_never_answers_is_waited_for_once(cache, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        use_hub(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
         for weights in ("imagenet", "advprop"):  # of two members, say
             [line] = model_problems(params(encoder="tf_efficientnet_b0", encoder_weights=weights))
             assert "could not be reached (" in line
             silent.close()
+
+
+class Hub(BaseHTTPRequestHandler):
+    """One file in one repository, as the hub answers for it."""
+
+    content = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.command)
+        found = self.path == "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+        self.send_response(200 if found else 404)
+        if found:
+            self.send_header("X-Repo-Commit", "1" * 40)
+            self.send_header("ETag", '"of-the-content"')
+        else:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def reachable(cache, tmp_path, monkeypatch):
+    state = random_state(ENCODER)
+    monkeypatch.setattr(Hub, "content", Path(write_state(tmp_path / "there.safetensors", state)).read_bytes())
+    monkeypatch.setattr(Hub, "asked", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    use_hub(f"http://127.0.0.1:{server.server_port}", monkeypatch)
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_the_hub_has_is_downloaded_for_training_and_only_asked_for_before(reachable):
+    model = params(encoder_weights="imagenet")
+    assert model_problems(model) == [] and Hub.asked == ["HEAD"]
+    network = network_of(model)
+    load_encoder_weights(network, model)
+    found = network.encoder.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in reachable.items() if name in found)
+    asked = len(Hub.asked)
+    load_encoder_weights(network, model)
+    assert "GET" in Hub.asked and len(Hub.asked) == asked, "the second time it is in the cache"
+
+
+def test_a_hub_without_the_file_is_told_apart_from_one_that_is_away(reachable):
+    [line] = model_problems(params(encoder="resnet18", encoder_weights="tv_in1k"))
+    assert f"{constants.ENDPOINT} does not give model.safetensors of timm/resnet18.tv_in1k (" in line
+    assert "could not be reached" not in line
 
 
 def test_check_says_so_before_data_are_read(tmp_path):
