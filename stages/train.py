@@ -6,9 +6,9 @@ from pathlib import Path
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.split import fold_name
-from segpipe.progress import first_process
+from segpipe.progress import first_process, say
 from segpipe.stage import open_stage, run_stage, told_once, write_json
-from segpipe.training.check import check_members
+from segpipe.training.check import check_members, unlisted_weights
 from segpipe.training.job import Job
 from segpipe.training.member import train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run, make_listeners
@@ -30,6 +30,8 @@ def main() -> None:
     with told_once():
         params = open_stage(__file__)
         check_members(params)
+        for line in unlisted_weights(params, arguments.round):
+            say(f"warning: {line}")
         member = params.member(arguments.member)
         job = Job(
             round=arguments.round,

@@ -1,14 +1,15 @@
 from pathlib import Path
 
 import pytest
-import timm
+import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segpipe.data.lineage import Lineage
 from segpipe.labels import ClassTable
-from segpipe.models.build import SMP_ARCHITECTURES, architecture, load_encoder_weights
+from segpipe.models.build import architecture
+from segpipe.models.check import model_problems
 from segpipe.models.checkpoint import (
     ModelCard,
     Segmenter,
@@ -20,6 +21,8 @@ from segpipe.models.checkpoint import (
     write_card,
 )
 from segpipe.models.dropout import SMP_PROJECTION
+from segpipe.models.names import OWN, SMP_ARCHITECTURES
+from segpipe.models.sizes import input_size
 from segpipe.params import ModelParams, load_params
 
 COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").model.model_dump()
@@ -71,9 +74,10 @@ def test_smp_deeplab_takes_stride_rates_and_channels_from_params_yaml(stride):
 
 @pytest.mark.parametrize("arch", sorted(SMP_PROJECTION))
 def test_projection_dropout_reaches_the_one_layer_that_smp_has_for_it(arch):
-    network = segmenter_of(arch=arch, dropout=NO_DROPOUT | {"projection": 0.3}).network
-    assert list(dropouts(network.decoder).values()) == [0.3]
-    assert list(dropouts(segmenter_of(arch=arch).network).values()) == [0.0]
+    encoder = "vit_tiny_patch16_224" if arch == "smp.DPT" else ENCODER
+    network = segmenter_of(arch=arch, encoder=encoder, dropout=NO_DROPOUT | {"projection": 0.3}).network
+    assert [*dropouts(network.decoder).values(), *dropouts(network.segmentation_head).values()] == [0.3]
+    assert set(dropouts(segmenter_of(arch=arch, encoder=encoder).network).values()) == {0.0}
 
 
 def test_dropout_that_an_architecture_of_smp_has_not_is_refused_by_place():
@@ -98,15 +102,51 @@ def test_no_other_architecture_of_smp_has_dropout_that_params_yaml_could_not_set
 
 # Sizes
 
-ARCHITECTURES = ["deeplabv3", "deeplabv3plus", "smp.DeepLabV3", "smp.DeepLabV3Plus", "smp.FPN", "smp.Unet"]
+
+def test_every_architecture_of_the_library_is_one_of_ours():
+    assert set(SMP_ARCHITECTURES) == {f"smp.{kind.__name__}" for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    assert len(SMP_ARCHITECTURES) >= 12
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", [*OWN, *SMP_ARCHITECTURES])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_logits_are_as_large_as_the_image_where_the_stride_does_not_divide_it(arch, stride):
     segmenter = segmenter_of(arch=arch, output_stride=stride).eval()
     with torch.inference_mode():
         assert segmenter(random_images(37, 50)).shape == (2, 3, 37, 50)
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder"),
+    [
+        ("smp.DPT", "test_vit"),  # patches of 16 pixels, and a decoder that halves once more
+        ("smp.Unet", "swin_tiny_patch4_window7_224"),  # made for 224 x 224, and told to take any size
+        ("smp.Segformer", "smp.mit_b0"),
+        ("smp.FPN", "test_convnext"),
+    ],
+)
+def test_transformers_take_any_size_too(arch, encoder):
+    segmenter = segmenter_of(arch=arch, encoder=encoder).eval()
+    with torch.inference_mode():
+        assert segmenter(random_images(37, 50)).shape == (2, 3, 37, 50)
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "stride", "expected"),
+    [
+        ("deeplabv3", ENCODER, 8, (16, 16)),
+        ("deeplabv3", ENCODER, 32, (32, 32)),
+        ("smp.DeepLabV3", ENCODER, 8, (8, 8)),
+        ("smp.DeepLabV3Plus", ENCODER, 16, (16, 16)),
+        ("smp.PSPNet", ENCODER, 8, (8, 8)),
+        ("smp.Unet", ENCODER, 8, (32, 32)),
+        ("smp.PAN", ENCODER, 8, (16, 128)),  # its attention halves what is left of 128 pixels three times
+        ("smp.DPT", "test_vit", 8, (32, 32)),
+    ],
+)
+def test_the_size_that_a_network_takes_is_found_by_trying(arch, encoder, stride, expected):
+    takes = input_size(architecture(model_params(arch=arch, encoder=encoder, output_stride=stride), 3))
+    assert (takes.stride, takes.least) == expected
 
 
 def test_padding_is_the_mean_colour_below_and_to_the_right():
@@ -129,12 +169,47 @@ def test_unknown_names_come_at_once_with_the_nearest_ones():
     _, arch, encoder, weights = str(error.value).split("\n")
     assert arch.startswith("  model.arch: found 'deeplabv33'; nearest: deeplabv3")
     assert encoder.startswith("  model.encoder: found 'regnetx_02'; nearest: ") and "regnetx_002" in encoder
-    assert weights.startswith("  model.encoder_weights: found 'nowhere.safetensors'; allowed: empty, imagenet, or")
+    assert weights.startswith("  model.encoder_weights: found 'nowhere.safetensors', no such file (looked for it from")
 
 
 def test_an_encoder_that_an_architecture_cannot_use_is_an_error_with_the_librarys_reason():
     with pytest.raises(ValueError, match=r"model: deeplabv3 cannot be built on densenet121: .*output_stride"):
         segmenter_of(encoder="densenet121")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arch": "smp.Unet", "encoder": "test_vit"}, "cannot be built on test_vit: Unsupported model downsampling"),
+        ({"arch": "smp.Linknet", "encoder": "smp.mit_b0"}, "Encoder `mit_b0` is not supported for Linknet"),
+        ({"arch": "smp.DPT", "encoder": "smp.mit_b0"}, "Only Timm encoders are supported for DPT"),
+        ({"arch": "smp.Unet", "encoder": "maxvit_tiny_tf_224"}, "cannot run on maxvit_tiny_tf_224 with images of any"),
+        ({"arch": "smp.DeepLabV3", "output_stride": 32}, "support output stride 8 or 16, got 32"),
+        ({"arch": "smp.DeepLabV3", "atrous_rates": (2, 4)}, "it takes three atrous_rates, found [2, 4]"),
+        ({"encoder": "vgg11"}, "refuses output_stride 16 for it; choose model.output_stride 32 or another encoder"),
+        ({"encoder": "smp.mit_b0"}, "model.encoder: deeplabv3 takes timm's encoders, found smp's own smp.mit_b0"),
+    ],
+)
+def test_what_the_library_refuses_is_one_line_with_its_reason_before_data_are_read(changes, said):
+    [line] = model_problems(model_params(**changes))
+    assert line.startswith("model") and said in line
+
+
+@pytest.mark.parametrize(
+    ("key", "found", "nearest"),
+    [
+        ("arch", "Unet", "smp.Unet"),
+        ("arch", "smp.unetplusplus", "smp.UnetPlusPlus"),
+        ("arch", "deeplabv4", "deeplabv3"),
+        ("encoder", "resnet", "resnet"),
+        ("encoder", "efficientnet-b0", "tf_efficientnet_b0, efficientnet_b0, smp.efficientnet-b0"),
+        ("encoder", "tu-resnet18", "resnet18"),
+        ("encoder", "mit_b0", "smp.mit_b0"),
+    ],
+)
+def test_a_name_that_is_none_comes_with_the_nearest_ones(key, found, nearest):
+    [line] = model_problems(model_params(**{key: found}))
+    assert line.startswith(f"model.{key}: found {found!r}; nearest: {nearest}")
 
 
 # Checkpoints
@@ -196,47 +271,3 @@ def test_weights_that_lack_a_layer_or_have_one_more_are_refused(tmp_path):
     said = r"classifier\.bias is missing; clasifier\.bias is not in the architecture \(2 in all\)"
     with pytest.raises(ValueError, match=said):
         load_weights(segmenter, path)
-
-
-# Pretrained encoders
-
-
-def encoder_file(path, encoder):
-    """Weights as timm publishes them, classification head and all, each of them 0.5."""
-    state = timm.create_model(encoder, pretrained=False).state_dict()
-    save_file(
-        {name: torch.full_like(tensor, 0.5 if tensor.is_floating_point() else 1) for name, tensor in state.items()},
-        path,
-    )
-    return str(path)
-
-
-@pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus", "smp.FPN"])
-@pytest.mark.parametrize("encoder", [ENCODER, "test_convnext"])  # the second has flattened names, stages_0 for stages.0
-def test_a_file_of_encoder_weights_replaces_the_encoder_and_nothing_else(tmp_path, arch, encoder):
-    params = model_params(arch=arch, encoder=encoder, encoder_weights=encoder_file(tmp_path / "w", encoder))
-    network = segmenter_of(arch=arch, encoder=encoder).network
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    load_encoder_weights(network, params)
-    for name, tensor in network.state_dict().items():
-        if name.startswith("encoder."):
-            assert ((tensor == 0.5) | (tensor == 1)).all(), name
-        else:
-            torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
-
-
-def test_encoder_weights_of_another_encoder_are_refused_naming_layers(tmp_path):
-    path = encoder_file(tmp_path / "w", "test_efficientnet")
-    with pytest.raises(ValueError, match=rf"does not fit {ENCODER}: \d+ of \d+ tensors are missing .* conv1"):
-        load_encoder_weights(segmenter_of().network, model_params(encoder_weights=path))
-
-
-def test_an_unreachable_hub_is_an_error_that_offers_a_file(monkeypatch):
-    network = segmenter_of().network
-
-    def unreachable(*_, **__):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(ValueError, match=rf"imagenet weights of {ENCODER} could not be downloaded \(OSError\); give"):
-        load_encoder_weights(network, model_params(encoder_weights="imagenet"))

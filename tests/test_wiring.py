@@ -18,7 +18,8 @@ from segpipe.ensemble import ROUNDS, list_candidates
 from segpipe.params import OVERRIDABLE, Params, candidate_names, load_params
 from segpipe.sources import code_deps
 from segpipe.stage import write_json
-from segpipe.wire import check_wired, expected_deps, left_behind, member_deps, plots, wire
+from segpipe.training.check import unlisted_weights
+from segpipe.wire import check_wired, expected_deps, left_behind, member_deps, plots, wire, wiring_problems
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -251,6 +252,37 @@ def test_what_dropped_members_and_folds_leave_behind_is_named_with_the_command_t
     left = sorted(path.name for folder in ("metrics", "plots") for path in Path(folder).glob("*/*"))
     assert left == ["0", "0.json", "main-0", "main-0.json"]
     assert left_behind(load_params()) == []
+
+
+def test_files_of_encoder_weights_are_dependencies_of_the_stages_that_train(tmp_path):
+    def with_weights(shared: str | None, second: str | None) -> Params:
+        model = PARAMS.model.model_copy(update={"encoder_weights": shared})
+        members = PARAMS.members | {"second": {"model": {"encoder_weights": second}}}
+        return PARAMS.model_copy(update={"model": model, "members": members})
+
+    for folder in ("src", "stages"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    copy = tmp_path / "dvc.yaml"
+    shutil.copy(ROOT / "dvc.yaml", copy)
+    before = copy.read_text(encoding="utf-8")
+    files = with_weights("weights/b3.safetensors", "data/weights/own")
+    assert len(unlisted_weights(files, "baseline", copy)) == 2
+    assert "weights/b3.safetensors is no dependency of retrain" in unlisted_weights(files, "retrain", copy)[1]
+    assert wiring_problems(files, copy) == [
+        f"{copy}: the lists of baseline, retrain do not fit params.yaml and the code: run `segpipe wire`"
+    ]
+    assert wire(files, copy) == ["baseline", "retrain"] and unlisted_weights(files, "baseline", copy) == []
+    deps = yaml.safe_load(copy.read_text())["stages"]["retrain"]["deps"]
+    assert deps[-5:] == [
+        "data/prepared",
+        "data/pseudo/${item.fold}",
+        "data/models/baseline/${key}",
+        "data/weights/own",
+        "weights/b3.safetensors",
+    ]
+    assert wire(files, copy) == [], "a second call changes nothing"
+    assert wire(with_weights("imagenet", None), copy) == ["baseline", "retrain"]
+    assert copy.read_text(encoding="utf-8") == before, "tags are no files"
 
 
 def with_folds(*folds) -> Params:

@@ -38,6 +38,13 @@ def member_deps(params: Params) -> dict[str, list[str]]:
     }
 
 
+def weights_deps(params: Params) -> dict[str, list[str]]:
+    """For the stages that train, the files and folders of encoder weights that members name."""
+    paths = (params.member(name).model.weights_path for name in params.member_names)
+    files = sorted({path.as_posix() for path in paths if path is not None})
+    return dict.fromkeys(ROUNDS, files)
+
+
 def plots(params: Params) -> list[dict[str, Any]]:
     """The top-level `plots:` of dvc.yaml, which knows no matrix; what only scored folds have is not asked of `all`."""
 
@@ -121,15 +128,18 @@ def _rewrite(pipeline: dict, params: Params, root: Path) -> list[str]:
 
 
 def expected_deps(params: Params, pipeline: dict, root: Path = Path()) -> dict[str, list[str]]:
-    """For each stage of the parsed dvc.yaml the deps it should list: code, then data.
+    """For each stage of the parsed dvc.yaml the deps it should list: code, then data, then encoder weights.
 
-    The data of a stage that is no aggregator are kept as they are written.
+    The data of a stage that is no aggregator are kept as they are written; of one that trains, outputs of stages are.
     """
-    aggregated, expected = member_deps(params), {}
+    outs = {out for stage in pipeline["stages"].values() for out in stage["outs"]}
+    aggregated, weights, expected = member_deps(params), weights_deps(params), {}
     for name, stage in pipeline["stages"].items():
         script = next(word for word in stage["cmd"].split() if word.startswith("stages/"))
         code = [Path(dep).relative_to(root).as_posix() for dep in code_deps(root / script, root / "src")]
         data = aggregated.get(name) or [dep for dep in stage["deps"] if not dep.startswith(CODE)]
+        if name in weights:  # what else stands there is an older file of weights
+            data = [*(dep for dep in data if dep in outs), *weights[name]]
         expected[name] = [*code, *data]
     return expected
 

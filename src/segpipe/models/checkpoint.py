@@ -16,7 +16,9 @@ from torch import nn
 from segpipe.data.lineage import Lineage
 from segpipe.labels import ClassTable
 from segpipe.libraries import Libraries
-from segpipe.models.build import Architecture, build_network, normalisation, stride_of
+from segpipe.models.build import Architecture, build_network
+from segpipe.models.encoder_weights import default_normalisation
+from segpipe.models.sizes import input_size
 from segpipe.stage import read_json, write_json
 
 STAGES_OF_TRAINING = ("third", "two_thirds", "last")  # weights kept beside the chosen ones
@@ -51,7 +53,7 @@ class Segmenter(nn.Module):
     def __init__(self, description: Architecture, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.network = build_network(description)
-        self.stride = stride_of(description)
+        self.takes = input_size(description)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -60,13 +62,14 @@ class Segmenter(nn.Module):
         height, width = images.shape[-2:]
         normalised = (images.float() - self.mean) / self.std
         # zeros after normalising are the mean colour; padding below and right is cropped away again
-        padding = (0, -width % self.stride, 0, -height % self.stride)
+        stride, least = self.takes.stride, self.takes.least
+        padding = (0, max(-width % stride, least - width), 0, max(-height % stride, least - height))
         return self.network(F.pad(normalised, padding))[..., :height, :width]
 
 
 def new_segmenter(description: Architecture) -> Segmenter:
     """A segmenter with random weights and its encoder's own normalisation."""
-    return Segmenter(description, *normalisation(description["encoder"]))
+    return Segmenter(description, *default_normalisation(description["encoder"]))
 
 
 def save_weights(segmenter: Segmenter, path: Path) -> None:

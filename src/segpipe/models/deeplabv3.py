@@ -118,7 +118,8 @@ def features_at(encoder: str, strides: Sequence[int]) -> nn.Module:
         found = _strides(network)
     except Exception as error:  # a thousand encoders refuse in as many ways, some with a bare assert
         reason = str(error) or f"timm refuses output_stride {strides[-1]} for it"
-        raise ValueError(f"it gives no features at stride {said}: {reason}") from error
+        other = "model.output_stride 32 or another encoder" if wanted else "another encoder"
+        raise ValueError(f"it gives no features at stride {said}: {reason}; choose {other}") from error
     if found != list(strides):
         raise ValueError(f"it gives features at stride {' and '.join(map(str, found))}, where {said} is asked for")
     return network

@@ -7,8 +7,9 @@ from torch import nn
 
 from segpipe.params import ModelParams
 
-# smp's own name of dropout behind the convolution that merges its parts; it has none elsewhere
+# smp's own name of dropout behind the convolution that merges its parts; it has none elsewhere. DPT's has no name
 SMP_PROJECTION = {
+    "smp.DPT": None,
     "smp.DeepLabV3": "decoder_aspp_dropout",
     "smp.DeepLabV3Plus": "decoder_aspp_dropout",
     "smp.FPN": "decoder_dropout",
@@ -57,6 +58,13 @@ def _stage(encoder: nn.Module, name: str) -> nn.Module:
     if found is None:
         raise ValueError(f"model.dropout.encoder: this encoder has no stage {name} after which it could stand")
     return found
+
+
+def set_head_dropout(network: nn.Module, p: float) -> None:
+    """Give the dropout in the head of a network of smp the probability `p`; its output is no logit yet."""
+    for module in network.segmentation_head.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
 
 
 def dropout_problems(model: ModelParams) -> list[str]:

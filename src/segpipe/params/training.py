@@ -1,6 +1,7 @@
 """The sections that a member trains with, each of which it may override."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -48,6 +49,13 @@ class ModelParams(Section):
     low_level_channels: Positive
     separable: bool
     dropout: DropoutParams
+
+    @property
+    def weights_path(self) -> Path | None:
+        """The file or folder that `encoder_weights` names, relative to the project's top folder; None for a tag."""
+        weights = self.encoder_weights
+        is_path = weights is not None and ("/" in weights or weights.endswith(".safetensors"))
+        return Path(weights) if weights is not None and is_path else None
 
 
 class LossParams(Section):

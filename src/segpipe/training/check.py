@@ -6,9 +6,12 @@ runs it so, in a process of its own: the libraries take seconds to import, and m
 
 import json
 import sys
+from pathlib import Path
+
+import yaml
 
 from segpipe.data.augment import check_transforms
-from segpipe.models.build import check_names
+from segpipe.models.check import model_problems
 from segpipe.params import MemberParams, Params, holds, load_params, stop_on
 from segpipe.training.engine import check_engine
 
@@ -37,9 +40,23 @@ def member_problems(params: Params) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def unlisted_weights(params: Params, stage: str, pipeline: Path = Path("dvc.yaml")) -> list[str]:
+    """What to say of files of encoder weights that `stage` of dvc.yaml does not depend on, a line each.
+
+    It can be so where `dvc exp run -S` named them: DVC itself would not see that such a file is replaced.
+    """
+    deps = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][stage]["deps"] if pipeline.is_file() else []
+    paths = {params.member(name).model.weights_path for name in params.member_names}
+    return [
+        f"model.encoder_weights: {path} is no dependency of {stage} in {pipeline}: another file under this name would "
+        "not train again. `segpipe wire` lists it, once params.yaml names it"
+        for path in sorted(path for path in paths if path is not None and path.as_posix() not in deps)
+    ]
+
+
 def _problems(member: MemberParams) -> list[str]:
     return [
-        *check_names(member.model),
+        *model_problems(member.model),
         *check_transforms(member.augment.train, "augment.train"),
         *check_transforms(member.augment.pseudo, "augment.pseudo"),
         *check_engine(member.train),

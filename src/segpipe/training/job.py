@@ -21,6 +21,7 @@ from segpipe.data.sampling import balanced_weights
 from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.models.checkpoint import read_card
+from segpipe.models.encoder_weights import files_of
 from segpipe.params import FoldName, MemberParams
 from segpipe.sources import code_deps, code_digest
 from segpipe.training.evaluate import Tune
@@ -138,8 +139,7 @@ def identity(job: Job, fabric: Fabric) -> dict[str, Any]:
     params = job.params.model_dump(mode="json", exclude={"train": {"workers", "save_seconds"}})
     if job.round == "baseline":
         del params["retrain"], params["augment"]["pseudo"]
-    weights = job.params.model.encoder_weights
-    files = [Path(weights)] if weights and Path(weights).is_file() else []
+    files = files_of(job.params.model)
     files += [job.baseline / "model.safetensors"] if job.baseline else []
     root = Path(segpipe.__file__).resolve().parent.parent
     code = code_deps(root / "segpipe" / "training" / "member.py", root)

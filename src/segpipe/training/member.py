@@ -12,17 +12,16 @@ from segpipe.data.lineage import Lineage
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.atrous import rate_warnings
-from segpipe.models.build import Architecture, architecture, load_encoder_weights
+from segpipe.models.build import Architecture, architecture
 from segpipe.models.checkpoint import (
     STAGES_OF_TRAINING,
     ModelCard,
     Segmenter,
     load_weights,
-    new_segmenter,
-    normalisation,
     read_card,
     write_card,
 )
+from segpipe.models.encoder_weights import load_encoder_weights, normalisation
 from segpipe.progress import first_process, say
 from segpipe.stage import told_once
 from segpipe.tables import write_confusion, write_history, write_iou
@@ -77,7 +76,7 @@ def _train(
     fine = job.epochs - params.retrain.finetune_epochs + 1 if job.round == "retrain" else None
     batches = EpochBatches(parts, params.seed, pieces=pieces, rank=rank, world_size=world_size, first_alone_from=fine)
     # on CPUs and GPUs alike convolutions prefer channels last: 22 -> 28 images/s for FPN on two cores
-    segmenter = new_segmenter(description).to(memory_format=torch.channels_last)
+    segmenter = Segmenter(description, *normalisation(params.model)).to(memory_format=torch.channels_last)
     _initialise(segmenter, job)
     learner = Learner(
         fabric,
@@ -125,7 +124,7 @@ def _copy_weights(source: Path, chosen: str, out: Path) -> None:
 
 
 def _card(job: Job, description: Architecture, lineage: Lineage, best: Best) -> ModelCard:
-    mean, std = normalisation(description["encoder"])
+    mean, std = normalisation(job.params.model)
     return ModelCard(
         architecture=description,
         image_size=job.prepared.image_size,
