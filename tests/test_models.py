@@ -271,3 +271,11 @@ def test_weights_that_lack_a_layer_or_have_one_more_are_refused(tmp_path):
     said = r"classifier\.bias is missing; clasifier\.bias is not in the architecture \(2 in all\)"
     with pytest.raises(ValueError, match=said):
         load_weights(segmenter, path)
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, "smp.mit_b0"])  # the second cannot be built without numbers
+def test_finding_the_size_changes_nothing_that_training_draws(encoder):
+    description = architecture(model_params(arch="smp.FPN", encoder=encoder), num_classes=17)
+    before = torch.get_rng_state()
+    input_size(description)
+    assert torch.equal(torch.get_rng_state(), before)

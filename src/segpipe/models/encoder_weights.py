@@ -211,8 +211,9 @@ def _as_timm_reads(state: dict[str, torch.Tensor], encoder: str) -> tuple[dict[s
 
 def _on_meta(encoder: str) -> nn.Module:
     """timm's whole model, its loader called; without numbers where it can be built so."""
-    try:
-        with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # nor may it change what training draws
+        try:
+            with torch.device("meta"):
+                return timm.create_model(encoder, pretrained=True)
+        except (RuntimeError, NotImplementedError):
             return timm.create_model(encoder, pretrained=True)
-    except (RuntimeError, NotImplementedError):
-        return timm.create_model(encoder, pretrained=True)

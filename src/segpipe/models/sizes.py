@@ -32,14 +32,15 @@ def input_size(description: Architecture) -> InputSize:
 
 def skeleton(description: Architecture) -> nn.Module:
     """The network on the device `meta`: names and shapes of its tensors. Raises ValueError as `build_network` does."""
-    try:
-        with torch.device("meta"):
-            return build_network(description)
-    except ValueError as error:
-        if "meta" not in str(error):
-            raise
-        # some encoders compute with numbers while they are built
-        return build_network(description).to("meta")
+    with torch.random.fork_rng(devices=[]):  # what training draws may not depend on whether a size was known already
+        try:
+            with torch.device("meta"):
+                return build_network(description)
+        except ValueError as error:
+            if "meta" not in str(error):
+                raise
+            # some encoders compute with numbers while they are built
+            return build_network(description).to("meta")
 
 
 @cache
