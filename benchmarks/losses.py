@@ -10,6 +10,7 @@ the nearest that it has. Its JaccardLoss knows no ignored pixels and counts them
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import segmentation_models_pytorch as smp
 import torch
@@ -86,7 +87,7 @@ def main() -> None:
             ours = only(name, params)
             times: list[tuple[float, float]] = []
             for number in range(arguments.pairs + 1):
-                pair = [seconds(lambda loss=loss: step(loss, logits, targets)) for loss in (ours, judge)]
+                pair = [seconds(partial(step, loss, logits, targets)) for loss in (ours, judge)]
                 if number:  # the first is a warm-up
                     times.append((pair[0], pair[1]))
             ms = [f"{statistics.median(column) * 1e3:.1f}" for column in zip(*times, strict=True)]

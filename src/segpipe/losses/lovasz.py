@@ -7,14 +7,16 @@ those before it as another mistake. Before a pixel come k of the class's n pixel
     g = 1 / (n + j)                           for a pixel of the class
     g = (n - k) / ((n + j) * (n + j + 1))     for another one
 
-The published code takes g as differences of a running index, which leaves one or two digits of it in float32 where a
-batch has a million pixels; these fractions keep all of them. g depends on the order alone, so that the gradient by e is
-g itself: sorting needs no gradient.
+The published code takes g as differences of a running index, of which float32 keeps one or two digits where a batch has
+a million pixels; these fractions keep all. g depends on the order alone, so that it is the gradient by e as well.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from segpipe.labels import IGNORE_INDEX
 from segpipe.losses.overlap import class_mean
@@ -27,26 +29,37 @@ def lovasz_loss(probs: Tensor, targets: Tensor, average: str) -> Tensor:
     "present". With "all" it adds the share of valid pixels falsely given to it, which is this loss of its complement.
     Without a valid pixel the loss is 0, and so is its gradient.
     """
-    num_classes = probs.shape[1]
     flat, of_pixel = probs.movedim(1, 0).flatten(1), targets.flatten()
     valid = of_pixel != IGNORE_INDEX
-    actual = torch.stack([(of_pixel == index).sum() for index in range(num_classes)])
-    # asking a CPU costs nothing, and there absent classes are most of the work; a GPU is never waited for
-    asked = actual.tolist() if probs.device.type == "cpu" else [1] * num_classes
-    losses = []
-    for index in range(num_classes):
-        if asked[index] == 0:
-            losses.append(flat.new_zeros(()))
-            continue
-        of_class = of_pixel == index
-        with torch.no_grad():
-            detached = flat[index].detach()
-            slope = growth(torch.where(of_class, 1 - detached, detached), of_class, valid, actual[index])
-        # e is 1 - p or p: what p does not enter is a sum of its own
-        losses.append((slope * of_class).sum() + (torch.where(of_class, -slope, slope) * flat[index]).sum())
-    of_present = torch.stack(losses)
-    falsely_given = (flat * valid).sum(1) / valid.sum().clamp_min(1) if average == "all" else of_present
-    return class_mean(of_present, falsely_given, actual > 0, average)
+    actual = torch.stack([(of_pixel == index).sum() for index in range(len(flat))])
+    losses = _OfClasses.apply(flat, of_pixel, valid, actual)
+    falsely_given = (flat * valid).sum(1) / valid.sum().clamp_min(1) if average == "all" else losses
+    return class_mean(losses, falsely_given, actual > 0, average)
+
+
+class _OfClasses(torch.autograd.Function):
+    """(C,) losses of the classes, 0 for absent ones, from (C, P) probabilities."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, of_pixel: Tensor, valid: Tensor, actual: Tensor) -> Tensor:
+        # asking a CPU costs nothing, and absent classes may be most of the work; a GPU is never waited for
+        asked = actual.tolist() if flat.device.type == "cpu" else [1] * len(flat)
+        losses, slopes = flat.new_zeros(len(flat)), torch.zeros_like(flat)
+        for index, number in enumerate(asked):
+            if number > 0:
+                of_class = of_pixel == index
+                errors = torch.where(of_class, 1 - flat[index], flat[index])
+                slope = growth(errors, of_class, valid, actual[index])
+                losses[index] = (slope * errors).sum()
+                slopes[index] = torch.where(of_class, -slope, slope)  # by p
+        ctx.save_for_backward(slopes)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * grad[:, None], None, None, None
 
 
 def growth(errors: Tensor, of_class: Tensor, valid: Tensor, number: Tensor) -> Tensor:
@@ -54,15 +67,15 @@ def growth(errors: Tensor, of_class: Tensor, valid: Tensor, number: Tensor) -> T
 
     Ignored pixels come last and get 0. Of equal errors the one that comes first in the batch comes first.
     """
-    on_cpu = errors.device.type == "cpu" and errors.dtype == torch.float32
-    order, hits = (_sorted_by_keys if on_cpu else _sorted)(errors, of_class, valid)
-    before = hits.cumsum(0) - hits.long()  # k
-    others = torch.arange(len(order), device=order.device) - before  # j, until the ignored ones
-    union = (number + others).clamp_min(1).to(errors.dtype)  # 0 only where no pixel is of the class
-    missing = (number - before).to(errors.dtype)
-    grown = torch.where(hits, 1 / union, missing / union / (union + 1))
+    fast = errors.device.type == "cpu" and errors.dtype == torch.float32
+    order, hits = (_sorted_by_keys if fast else _sorted)(errors, of_class, valid)
+    found = hits.cumsum(0, dtype=torch.int32)  # k, and 1 more at the class's own pixels
+    union = torch.arange(1, len(order) + 1, dtype=torch.int32, device=order.device) + number.int() - found
+    missing = (number.int() - found).to(errors.dtype)
+    union = union.to(errors.dtype)  # n + j at the class's pixels, n + j + 1 at others
+    grown = torch.where(hits, 1, missing / (union - 1).clamp_min(1)) / union.clamp_min(1)
     slope = torch.empty_like(errors).scatter_(0, order, grown)
-    return torch.where(valid, slope, 0)
+    return slope * valid
 
 
 def _sorted(errors: Tensor, of_class: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +89,8 @@ def _sorted_by_keys(errors: Tensor, of_class: Tensor, valid: Tensor) -> tuple[Te
 
     As no two are equal, every algorithm, and so every processor, gives the same order.
     """
-    bits = torch.where(valid, -errors.view(torch.int32), 1).long()  # the bits of a float from 0 up are ordered as it is
-    keys = (bits << 32) | (torch.arange(len(errors)) << 1) | of_class
+    # the bits of floats from 0 up are ordered as the floats are
+    keys = torch.where(valid, -errors.view(torch.int32), 1).long().mul_(1 << 32)
+    keys.add_(torch.arange(len(errors)), alpha=2).add_(of_class)
     in_order = torch.from_numpy(np.sort(keys.numpy()))
-    return (in_order & 0xFFFFFFFF) >> 1, (in_order & 1).bool()
+    return (in_order >> 1) & 0x7FFFFFFF, (in_order & 1).bool()

@@ -1,7 +1,7 @@
 """Terms that are a mean over pixels: ce, soft_ce, focal.
 
 Each is the sum over the valid pixels divided by their number. With class weights each pixel counts by the weight of its
-class, and the sum is divided by the sum of those weights, as torch's cross_entropy does: a factor on all of them changes
+class, and the sum is divided by the sum of those weights, as torch's cross_entropy does: a common factor changes
 nothing. soft_ce also weighs what it spreads over the other classes by the weight of each, as torch does.
 """
 
