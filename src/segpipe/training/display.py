@@ -119,5 +119,5 @@ def _terms(row: Row) -> str:
     names = [name.removeprefix("gradient_") for name in row if name.startswith("gradient_")]
     if len(names) < 2:
         return ""
-    told = [f"{name} {row[f'loss_{name}']:.3g} ({row[f'gradient_{name}']:.0%})" for name in names]
-    return f" [gradient: {', '.join(told)}]"
+    told = [f"{name} {row[f'loss_{name}']:.3g}, {row[f'gradient_{name}']:.0%}" for name in names]
+    return f" [{'; '.join([f'{told[0]} of gradient', *told[1:]])}]"
