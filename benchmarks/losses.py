@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from turns import seconds, spread
 
 from segpipe.labels import IGNORE_INDEX
-from segpipe.losses import SegmentationLoss, build_loss
-from segpipe.losses.weighted_sum import TERMS
+from segpipe.losses.weighted_sum import TERMS, SegmentationLoss, build_loss
 from segpipe.params import LossParams, load_params
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

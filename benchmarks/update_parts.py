@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import torch
 
-from segpipe.losses import SegmentationLoss, build_loss, overlap
+from segpipe.losses import overlap
+from segpipe.losses.weighted_sum import SegmentationLoss, build_loss
 from segpipe.models.build import architecture
 from segpipe.models.checkpoint import Segmenter, new_segmenter
 from segpipe.params import load_params

@@ -112,7 +112,8 @@ def test_the_history_has_each_term_and_shares_of_the_gradient_that_sum_to_one(ti
 def test_looking_at_gradients_changes_no_bit_of_training(tiny, folder, monkeypatch):
     looked = train(tiny, folder / "looked")[1]
     monkeypatch.setattr(
-        "segpipe.losses.SegmentationLoss.gradient_norms", lambda self, logits, _: logits.new_ones(len(self.names))
+        "segpipe.losses.weighted_sum.SegmentationLoss.gradient_norms",
+        lambda self, logits, _: logits.new_ones(len(self.names)),
     )
     (folder / ".checkpoints").rename(folder / "gone")
     not_looked = train(tiny, folder / "not_looked")[1]

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from segpipe.labels import IGNORE_INDEX
-from segpipe.losses import TERMS, SegmentationLoss, build_loss, class_overlap, lovasz, overlap, weights_by_count
+from segpipe.losses import lovasz, overlap
+from segpipe.losses.class_weights import weights_by_count
+from segpipe.losses.overlap import class_overlap
+from segpipe.losses.weighted_sum import TERMS, SegmentationLoss, build_loss
 from segpipe.params import LossParams
 
 SETTINGS = {"label_smoothing": 0.1, "focal_gamma": 2.0, "tversky_alpha": 0.3, "tversky_beta": 0.7, "average": "present"}

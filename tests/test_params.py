@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from segpipe.losses import TERMS
+from segpipe.losses.weighted_sum import TERMS
 from segpipe.params import candidate_names, check_params, load_params
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"

@@ -20,7 +20,7 @@ from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.sampling import balanced_weights
 from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
-from segpipe.losses import weights_by_count
+from segpipe.losses.class_weights import weights_by_count
 from segpipe.models.checkpoint import read_card
 from segpipe.params import FoldName, LossParams, MemberParams
 from segpipe.sources import code_deps, code_digest

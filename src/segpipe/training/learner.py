@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from segpipe.losses import build_loss
+from segpipe.losses.weighted_sum import build_loss
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import MemberParams
 from segpipe.training.engine import align_buffers, load_scaler_state, mean_over_ranks, scaler_state
