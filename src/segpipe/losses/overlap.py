@@ -47,18 +47,19 @@ class _Sums(torch.autograd.Function):
         count = _sums_by_index if probs.device.type == "cpu" else _sums_by_comparison
         intersection, actual = count(of_target, known, valid, probs.shape[1])
         ctx.mark_non_differentiable(actual)
-        ctx.save_for_backward(known, valid, *([probs] if squares else []))
+        ctx.save_for_backward(known, valid, probs)
         return intersection, predicted, actual, *([counted.square_().sum((0, 2, 3))] if squares else [])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         by_intersection, by_predicted, _, *by_squared = grads
-        known, valid, *probs = ctx.saved_tensors
+        known, valid, probs = ctx.saved_tensors
         by_class = by_predicted[:, None, None]
         if by_squared:
-            by_class = by_class + 2 * by_squared[0][:, None, None] * probs[0]
-        by_probs = valid.unsqueeze(1) * by_class
+            by_class = by_class + 2 * by_squared[0][:, None, None] * probs
+        by_probs = torch.empty_like(probs)  # in its order in memory, which may be channels last
+        torch.mul(valid.unsqueeze(1), by_class, out=by_probs)
         by_probs.scatter_add_(1, known.unsqueeze(1), (by_intersection[known] * valid).unsqueeze(1))
         return by_probs, None, None, None
 
