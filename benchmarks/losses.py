@@ -1,7 +1,7 @@
 """Each loss against smp's (torch's where smp has none that is right) on the same tensors, forward and backward.
 
-12 classes, a tenth of the pixels ignored; both take turns, and the ratio is the median of the pairs' ratios. Time is that
-of the processor on one thread, so that other work on the machine disturbs little.
+12 classes, a tenth of the pixels ignored; both take turns, and the ratio is the median of the pairs' ratios. Time is
+that of the processor on one thread, so that other work on the machine disturbs little.
 smp has no Tanimoto and no softmax focal: those meet its JaccardLoss and its FocalLoss (a sigmoid for each class),
 the nearest that it has. Its JaccardLoss knows no ignored pixels and counts them as what 0 stands for.
 

@@ -9,6 +9,7 @@ from tiny_training import job_of, make_tiny, train
 from segpipe.data.class_counts import count_classes
 from segpipe.data.dataset import EpochBatches, make_loader
 from segpipe.labels import IGNORE_INDEX
+from segpipe.losses.weighted_sum import SegmentationLoss
 from segpipe.models.build import architecture
 from segpipe.models.checkpoint import new_segmenter
 from segpipe.params import LossParams
@@ -111,10 +112,7 @@ def test_the_history_has_each_term_and_shares_of_the_gradient_that_sum_to_one(ti
 
 def test_looking_at_gradients_changes_no_bit_of_training(tiny, folder, monkeypatch):
     looked = train(tiny, folder / "looked")[1]
-    monkeypatch.setattr(
-        "segpipe.losses.weighted_sum.SegmentationLoss.gradient_norms",
-        lambda self, logits, _: logits.new_ones(len(self.names)),
-    )
+    monkeypatch.setattr(SegmentationLoss, "gradient_norms", lambda self, logits, _: logits.new_ones(len(self.names)))
     (folder / ".checkpoints").rename(folder / "gone")
     not_looked = train(tiny, folder / "not_looked")[1]
     assert looked["last.safetensors"] == not_looked["last.safetensors"]
