@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from segpipe.data.augment import Augment
-from segpipe.losses import build_loss
+from segpipe.losses.weighted_sum import build_loss
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import MemberParams
 from segpipe.training.optim import build_optimizer

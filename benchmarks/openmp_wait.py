@@ -18,7 +18,7 @@ def time_updates(member_name: str) -> float:
     """Median seconds of an update on one batch in memory, the first two not counted."""
     import torch
 
-    from segpipe.losses import build_loss
+    from segpipe.losses.weighted_sum import build_loss
     from segpipe.models.build import architecture
     from segpipe.models.checkpoint import new_segmenter
     from segpipe.training.optim import build_optimizer

@@ -53,6 +53,20 @@ def test_a_log_gets_a_line_an_epoch_with_mIoU_where_it_was_scored():
     ]
 
 
+def test_terms_of_a_loss_are_told_with_their_shares_of_the_gradient_where_there_are_several():
+    stream = io.StringIO()
+    row = {"train_loss": 1.5, "loss_ce": 1.25, "loss_dice": 0.5, "gradient_ce": 0.8, "gradient_dice": 0.2}
+    alone = {"train_loss": 1.25, "loss_ce": 1.25, "gradient_ce": 1.0}
+    with TrainingDisplay(2, 1, 0, 0, stream=stream, clock=Clock()) as display:
+        for epoch, told in enumerate((row, alone), start=1):
+            display.start_epoch(epoch)
+            display.end_epoch(told, scored=False)
+    assert stream.getvalue().splitlines() == [
+        "epoch 1/2: loss 1.500 [ce 1.25, 80% of gradient; dice 0.5, 20%]",
+        "epoch 2/2: loss 1.250",
+    ]
+
+
 def test_a_loss_in_the_thousands_is_told_in_powers_of_ten():
     stream = io.StringIO()
     with TrainingDisplay(3, 1, 0, 0, stream=stream, clock=Clock()) as display:

@@ -147,5 +147,5 @@ def test_changed_code_names_another_run_and_moved_code_does_not(tiny, folder, mo
     append_to("progress.py")
     append_to("training/display.py")
     assert key_of(job) == key, "what only shows or tells"
-    append_to("losses.py")
+    append_to("losses/overlap.py")
     assert key_of(job) != key

@@ -9,7 +9,8 @@ from torch import nn
 
 from segpipe.params import MemberParams, load_params
 from segpipe.training.engine import start_engine
-from segpipe.training.learner import Learner, NotFinite
+from segpipe.training.learner import Learner
+from segpipe.training.watched import NotFinite
 
 PARAMS = load_params(Path(__file__).resolve().parent.parent / "params.yaml").member("main")
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from segpipe.losses.weighted_sum import TERMS
 from segpipe.params import candidate_names, check_params, load_params
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
@@ -100,9 +101,39 @@ def test_a_missing_key_is_named():
 
 
 def test_a_loss_without_any_term_is_refused():
-    terms = ("ce", "soft_ce", "focal", "dice", "jaccard", "tversky")
-    (line,) = problems({f"loss.{term}": 0 for term in terms})
+    (line,) = problems({f"loss.{term}": 0 for term in TERMS})
     assert line.startswith("loss: every term has weight 0")
+    assert line.endswith(", ".join(TERMS))
+
+
+@pytest.mark.parametrize(
+    "name, nearest",
+    [("lovas", "lovasz"), ("tanimotto", "tanimoto"), ("cross_focal", "focal"), ("balanced", "balance")],
+)
+def test_a_wrong_name_of_a_loss_is_told_with_the_nearest(name, nearest):
+    assert problems({f"loss.{name}": 1.0}) == [f"loss.{name}: unknown key; did you mean loss.{nearest}?"]
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ("inverse_freqency", "'inverse_freqency' is no way to weigh classes; expected none, inverse_frequency, "),
+        ([1, "two"], "[1, 'two'] is no list of numbers from 0 up; expected one for each class, or none, "),
+        ([1, -1], "[1, -1] is no list of numbers from 0 up"),
+        ([], "[] is no list of numbers from 0 up"),
+        (None, "None is no list of numbers from 0 up"),
+        ([0, 0], "[0, 0] leaves no class; give at least one a weight above 0"),
+    ],
+)
+def test_class_weights_are_a_word_or_a_list_of_numbers(value, said):
+    (line,) = problems({"loss.class_weights": value})
+    assert line.startswith(f"loss.class_weights: {said}")
+    if isinstance(value, str):
+        assert line.endswith("; did you mean inverse_frequency?")
+
+
+def test_class_weights_may_be_a_list():
+    assert check_params(changed({"loss.class_weights": [1, 0.5, 0]})).loss.class_weights == (1.0, 0.5, 0.0)
 
 
 def test_all_problems_come_at_once():

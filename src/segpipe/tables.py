@@ -23,7 +23,7 @@ def write_iou(confusions: np.ndarray, groups: Sequence[Hashable], classes: Class
         {"class": name, "iou": interval.value, "low": interval.low, "high": interval.high, "color": color}
         for name, interval, color in zip(classes.names, intervals, colors, strict=True)
     ]
-    _write(rows, path)
+    write_rows(rows, path)
 
 
 def write_confusion(confusion: np.ndarray, names: Sequence[str], path: Path) -> None:
@@ -33,16 +33,17 @@ def write_confusion(confusion: np.ndarray, names: Sequence[str], path: Path) -> 
         for i, actual in enumerate(names)
         for j, predicted in enumerate(names)
     ]
-    _write(rows, path)
+    write_rows(rows, path)
 
 
 def write_history(history: Sequence[dict[str, float]], path: Path) -> None:
     """One row an epoch; NaN as an empty cell. Whoever reads while training rewrites it sees a whole file."""
     unfinished = path.with_suffix(".csv.part")
-    _write(history, unfinished)
+    write_rows(history, unfinished)
     unfinished.replace(path)
 
 
-def _write(rows: Sequence[dict], path: Path) -> None:
+def write_rows(rows: Sequence[dict], path: Path) -> None:
+    """A CSV of `rows`, whose columns are the keys of the first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(path, index=False)

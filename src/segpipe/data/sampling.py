@@ -8,9 +8,9 @@ of the classes it shows. LVIS makes an epoch longer by them; here its length sta
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
+from segpipe.data.class_counts import histogram
 from segpipe.labels import IGNORE_INDEX
 
 
@@ -27,8 +27,7 @@ def balanced_weights(targets: Iterable[np.ndarray]) -> np.ndarray:
 
 def _shown(target: np.ndarray) -> np.ndarray:
     """(255,) bool: which classes the target holds."""
-    counts = cv2.calcHist([np.ascontiguousarray(target)], [0], None, [256], [0, 256])  # 10 times as fast as bincount
-    return counts.ravel()[:IGNORE_INDEX] > 0
+    return histogram(target)[:IGNORE_INDEX] > 0
 
 
 def epoch_order(length: int, count: int, generator: np.random.Generator, weights: np.ndarray | None) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segpipe.params.values import (
+    ClassWeights,
     Fraction,
     Names,
     NonNegative,
@@ -67,16 +68,22 @@ class LossParams(Section):
     dice: Weight
     jaccard: Weight
     tversky: Weight
+    tanimoto: Weight
+    lovasz: Weight
     label_smoothing: Fraction
     focal_gamma: Weight
     tversky_alpha: Weight
     tversky_beta: Weight
     average: Literal["present", "all"]
+    class_weights: ClassWeights  # a list is held against the classes where the data are
+    effective_beta: Annotated[float, Field(ge=0, lt=1)]
+    balance: bool
 
     @model_validator(mode="after")
     def _some_term(self) -> "LossParams":
-        if not any((self.ce, self.soft_ce, self.focal, self.dice, self.jaccard, self.tversky)):
-            raise ValueError("every term has weight 0; give at least one of ce, soft_ce, focal, dice, jaccard, tversky")
+        terms = ("ce", "soft_ce", "focal", "dice", "jaccard", "tversky", "tanimoto", "lovasz")
+        if not any(getattr(self, name) for name in terms):
+            raise ValueError(f"every term has weight 0; give at least one of {', '.join(terms)}")
         return self
 
 

@@ -1,5 +1,6 @@
 """What the keys of params.yaml may hold, and the form that every section shares."""
 
+import difflib
 import math
 import re
 from typing import Annotated, Any, Final, Literal
@@ -77,6 +78,27 @@ def low_high(value: object) -> object:
     return tuple(numbers)
 
 
+def class_weights(value: object) -> object:
+    """One of CLASS_WEIGHTS, or a weight for each class as a tuple; one message, where pydantic would give several."""
+    if isinstance(value, str):
+        if value in CLASS_WEIGHTS:
+            return value
+        nearest = difflib.get_close_matches(value, CLASS_WEIGHTS, n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ValueError(f"is no way to weigh classes; expected {', '.join(CLASS_WEIGHTS)} or a list of weights{hint}")
+    weights = as_tuple(value)
+    if not isinstance(weights, tuple) or not weights or not all(_is_weight(weight) for weight in weights):
+        raise ValueError(f"is no list of numbers from 0 up; expected one for each class, or {', '.join(CLASS_WEIGHTS)}")
+    if not any(weights):
+        raise ValueError("leaves no class; give at least one a weight above 0")
+    return tuple(float(weight) for weight in weights)
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+CLASS_WEIGHTS = ("none", "inverse_frequency", "effective_number")
 UNPRINTABLE = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves that UTF-8 cannot write
 
 FileNames = Annotated[tuple[FileName, ...], BeforeValidator(some_files)]
@@ -84,6 +106,7 @@ ClassEntry = Annotated[str | dict[str, tuple[str, ...]], BeforeValidator(class_e
 Classes = Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(as_tuple)]  # height, width in pixels
 Names = Annotated[tuple[Annotated[str, BeforeValidator(category_name)], ...], BeforeValidator(one_or_more)]
+ClassWeights = Annotated[str | tuple[float, ...], BeforeValidator(class_weights)]
 Range = Annotated[tuple[float, float], BeforeValidator(low_high)]
 Transforms = Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(as_tuple)]
 

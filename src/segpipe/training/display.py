@@ -76,7 +76,7 @@ class TrainingDisplay:
 
     def end_epoch(self, row: Row, *, scored: bool) -> None:
         """The epoch's line in a log."""
-        parts = [_loss(row["train_loss"])]
+        parts = [_loss(row["train_loss"]) + _terms(row)]
         if scored:
             self._miou = row["tune_miou"]
             parts.append(f"mIoU {self._miou:.3f}")
@@ -112,3 +112,12 @@ class TrainingDisplay:
 def _loss(value: float) -> str:
     """Thousands are a run gone astray, whose size in powers of ten is enough: 0.512, but 8.11e+11."""
     return f"loss {value:.3f}" if value < 1000 else f"loss {value:.2e}"
+
+
+def _terms(row: Row) -> str:
+    """Of more than one: each with its mean value and its share of the gradient."""
+    names = [name.removeprefix("gradient_") for name in row if name.startswith("gradient_")]
+    if len(names) < 2:
+        return ""
+    told = [f"{name} {row[f'loss_{name}']:.3g}, {row[f'gradient_{name}']:.0%}" for name in names]
+    return f" [{'; '.join([f'{told[0]} of gradient', *told[1:]])}]"

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 
 import segpipe
 from segpipe.data.augment import Augment
+from segpipe.data.class_counts import count_classes
 from segpipe.data.cutmix import CutMix
 from segpipe.data.dataset import Part, Sample
 from segpipe.data.lineage import Lineage
@@ -20,9 +21,10 @@ from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.sampling import balanced_weights
 from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
+from segpipe.losses.class_weights import weights_by_count
 from segpipe.models.checkpoint import read_card
 from segpipe.models.encoder_weights import files_of
-from segpipe.params import FoldName, MemberParams
+from segpipe.params import FoldName, LossParams, MemberParams
 from segpipe.sources import code_deps, code_digest
 from segpipe.training.evaluate import Tune
 
@@ -85,6 +87,30 @@ def labeled_part_of(prepared: Prepared, fold: FoldName, params: MemberParams) ->
     weights = balanced_weights(targets[index] for index in train) if params.train.sampling == "balanced" else None
     paste = make_paste(prepared.images, targets, train, prepared.classes.names, params.augment.paste, params.seed)
     return replace(part, paste=paste, weights=weights)
+
+
+def class_weight_rows(prepared: Prepared, fold: FoldName, loss: LossParams) -> list[dict[str, Any]]:
+    """Of each class: class, pixels and images of the fold's training targets, weight; none for `class_weights: none`.
+
+    Raises ValueError for a list of another length.
+    """
+    names = prepared.classes.names
+    if loss.class_weights == "none":
+        return []
+    if not isinstance(loss.class_weights, str) and len(loss.class_weights) != len(names):
+        raise ValueError(
+            f"loss.class_weights: found {len(loss.class_weights)} weights; expected {len(names)}, one for each class: "
+            f"{', '.join(names)}"
+        )
+    train = prepared.folds[fold].train
+    targets = prepared.target_store(train)
+    pixels, images = count_classes((targets[index] for index in train), len(names))
+    if isinstance(loss.class_weights, str):
+        weights = weights_by_count(loss.class_weights, pixels, images, loss.effective_beta).tolist()
+    else:
+        weights = list(loss.class_weights)
+    columns = zip(names, pixels.tolist(), images.tolist(), weights, strict=True)
+    return [{"class": name, "pixels": p, "images": i, "weight": weight} for name, p, i, weight in columns]
 
 
 def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParams) -> Part:

@@ -10,22 +10,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from segpipe.losses import build_loss
+from segpipe.losses.weighted_sum import build_loss
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import MemberParams
 from segpipe.training.engine import align_buffers, load_scaler_state, mean_over_ranks, scaler_state
 from segpipe.training.optim import build_optimizer
 from segpipe.training.schedule import lr_factor, set_learning_rates
+from segpipe.training.watched import Watched
 
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) uint8, targets (N, H, W) uint8
-
-
-class NotFinite(Exception):
-    """A loss or gradient that is NaN or infinite; says in which update (from 0), and what its values were."""
-
-    def __init__(self, update: int, values: dict[str, float]) -> None:
-        super().__init__(update, values)
-        self.update, self.values = update, values
 
 
 class Learner:
@@ -34,7 +27,8 @@ class Learner:
     `num_labeled` images of each batch carry true labels, the loss of the others counts `pseudo_weight`, to which it
     rises evenly over the first `ramp_updates`. The learning
     rate and the random numbers of an update follow from its number alone: resuming needs nothing else for them.
-    `looks_first`: an update is not made before its values were seen to be finite.
+    `class_weights` are those of the loss; None: all classes alike. `balance` has a row for each term of a balanced loss
+    (training.balance). `looks_first`: an update is not made before its values were seen to be finite.
     """
 
     def __init__(
@@ -48,11 +42,13 @@ class Learner:
         num_labeled: int,
         pseudo_weight: float,
         ramp_updates: int = 0,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         self.fabric, self.segmenter, self.params = fabric, segmenter, params
         self.updates_per_epoch, self.total_updates = updates_per_epoch, updates_per_epoch * epochs
         self._num_labeled, self._pseudo_weight, self._ramp_updates = num_labeled, pseudo_weight, ramp_updates
-        self.loss_fn = build_loss(params.loss)
+        self.loss_fn = build_loss(params.loss, class_weights).to(fabric.device)
+        self.balance: list[dict[str, Any]] = []
         if params.train.compile:
             segmenter.network.compile()
         self.optimizer = build_optimizer(segmenter, params.optimizer)
@@ -75,10 +71,23 @@ class Learner:
         return self.params.optimizer.lr * self._factor(update)
 
     def start_epoch(self) -> None:
-        """Begin a new mean of losses."""
+        """Begin a new mean of losses; the gradients of its first update are looked at."""
         self._model.train()
-        self.loss_sum = torch.zeros((), device=self.fabric.device)  # read seldom: reading it waits for the device
-        self.losses = 0
+        # read seldom: reading them waits for the device
+        self._sums = torch.zeros(len(self.loss_fn.names) + 1, device=self.fabric.device)
+        self._gradient_norms = torch.zeros(len(self.loss_fn.names), device=self.fabric.device)
+        self.losses, self._looks_at_gradients = 0, True
+
+    @property
+    def loss_sum(self) -> Tensor:
+        """Of this epoch's `losses` losses so far, a scalar on the device."""
+        return self._sums[0]
+
+    def balance_terms(self, rows: list[dict[str, Any]]) -> None:
+        """Take the factors of `rows` into the loss; none: leave its weights as they are."""
+        self.balance = rows
+        if rows:
+            self.loss_fn.scale({row["term"]: row["factor"] for row in rows})
 
     def update(self, batches: Sequence[Batch]) -> None:
         """One step of the optimiser on `batches`, whose gradients are averaged.
@@ -104,7 +113,7 @@ class Learner:
             self.skipped += 1
         else:
             self._wrapped_optimizer.step()
-            self.loss_sum += terms[0]
+            self._sums += terms
             self.losses += 1
             if self._average is not None:
                 self._average.update_parameters(self.segmenter)
@@ -122,6 +131,20 @@ class Learner:
         """Of the epoch's updates so far; NaN if all of them were skipped."""
         return self.loss_sum.item() / self.losses if self.losses else math.nan
 
+    def term_values(self) -> dict[str, float]:
+        """Of each term `loss_<term>`, its mean of the epoch, and `gradient_<term>`, its share of the gradient.
+
+        The share is of the sum of all terms' norms, each by the logits of the labelled images in the epoch's first
+        batch, weights and factors included; NaN where that was not finite, or 0 for all. All ranks must ask together.
+        """
+        norms = mean_over_ranks(self._gradient_norms, self.fabric)
+        shares = (norms / norms.sum()).tolist()
+        means = (self._sums[1:] / self.losses).tolist()
+        names = self.loss_fn.names
+        return {f"loss_{name}": mean for name, mean in zip(names, means, strict=True)} | {
+            f"gradient_{name}": share for name, share in zip(names, shares, strict=True)
+        }
+
     def align(self) -> None:
         """Make all ranks' networks equal to the first's, to the last bit."""
         align_buffers(self.segmenter, self.fabric)
@@ -134,7 +157,8 @@ class Learner:
             "updates": self.updates,
             "losses": self.losses,
             "skipped": self.skipped,
-            "loss_sum": self.loss_sum,
+            "sums": self._sums,
+            "gradient_norms": self._gradient_norms,
             "network": self.segmenter.network.state_dict(),
             "average": self._average.state_dict() if self._average is not None else {},
             "optimizer": self.optimizer.state_dict(),
@@ -144,7 +168,9 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.updates, self.losses, self.skipped = state["updates"], state["losses"], state["skipped"]
-        self.loss_sum = state["loss_sum"].to(self.fabric.device)
+        self._sums = state["sums"].to(self.fabric.device)
+        self._gradient_norms = state["gradient_norms"].to(self.fabric.device)
+        self._looks_at_gradients = False
         self.segmenter.network.load_state_dict(state["network"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
@@ -157,8 +183,16 @@ class Learner:
     def _losses(self, images: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the terms, then each term, of one batch."""
         logits, targets = self._model(images), targets.long()
+        if self._looks_at_gradients:
+            self._looks_at_gradients = False
+            labeled = slice(self._num_labeled)
+            self._gradient_norms = self.loss_fn.gradient_norms(logits[labeled], targets[labeled])
+        return self.loss_of(logits, targets)
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(1 + T,): the weighted sum of the terms, then each term, of one batch with int64 targets."""
         losses = self.loss_fn.with_terms(logits[: self._num_labeled], targets[: self._num_labeled])
-        if len(images) > self._num_labeled:
+        if len(logits) > self._num_labeled:
             pseudo = self.loss_fn.with_terms(logits[self._num_labeled :], targets[self._num_labeled :])
             losses = losses + self._pseudo_share() * pseudo
         return losses
@@ -196,27 +230,3 @@ class Learner:
                 torch._foreach_copy_(averaged, current)  # batch normalisation counts its batches
 
         return AveragedModel(self.segmenter, multi_avg_fn=blend, use_buffers=True)
-
-
-class Watched:
-    """The first update whose loss terms or gradient norm were not finite, noted on the device without a wait."""
-
-    def __init__(self, terms: Sequence[str], device: torch.device) -> None:
-        self._names = ("loss", *terms, "gradient norm")
-        self._values = torch.zeros(len(self._names), device=device)
-        self._update = torch.full((), -1, dtype=torch.int64, device=device)
-
-    def note(self, update: int, terms: Tensor, norm: Tensor) -> Tensor:
-        """Whether all values of this update are finite, a boolean scalar on the device."""
-        values = torch.cat([terms, norm.detach().reshape(1).to(terms)])
-        finite = values.isfinite().all()
-        first = ~finite & (self._update < 0)
-        self._values = torch.where(first, values, self._values)
-        self._update = torch.where(first, update, self._update)
-        return finite
-
-    def raise_first(self) -> None:
-        """Raise NotFinite if there was one."""
-        update = int(self._update.item())
-        if update >= 0:
-            raise NotFinite(update, dict(zip(self._names, self._values.tolist(), strict=True)))

@@ -18,14 +18,16 @@ from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, save_weight
 from segpipe.progress import first_process, say
 from segpipe.stage import told_once
 from segpipe.tables import write_history
+from segpipe.training.balance import balance
 from segpipe.training.display import TrainingDisplay
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.interrupt import Interruption, leave_workers_to_loader
-from segpipe.training.learner import Learner, NotFinite
+from segpipe.training.learner import Learner
 from segpipe.training.outcome import Best, Fitted, closing_lines, out_of_patience
 from segpipe.training.state import State
 from segpipe.training.tracking.listener import Row
 from segpipe.training.tracking.tracker import Tracker
+from segpipe.training.watched import NotFinite
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,15 @@ class Training:
     def run(self) -> Fitted:
         """Train; raises ValueError where training cannot go on, SystemExit where it was asked to stop."""
         self._resume()
+        if self.learner.params.loss.balance:
+            balance(self.learner, self.loader, self.batches, self.around.history_file.with_name("loss_balance.csv"))
         left = [epoch for epoch in range(self.epoch, self.epochs + 1) if self._is_scored(epoch)]
         with TrainingDisplay(self.epochs, self.batches.updates, len(left), len(self.tune.indices)) as display:
             while not self.finished and self.epoch <= self.epochs and not self._out_of_patience():
                 self._train_epoch(display)
                 lr = self.learner.lr_at((self.epoch - 1) * self.batches.updates)
                 row = {"epoch": self.epoch, "lr": lr, "train_loss": self._mean_loss(), "tune_miou": math.nan}
+                row |= self.learner.term_values()
                 scored = self._is_scored(self.epoch)
                 if scored:
                     with display.scoring():
@@ -209,7 +214,8 @@ class Training:
 
     def _said(self) -> dict[str, Any]:
         confusions = torch.from_numpy(self.confusions)
-        return {"history": self.history, "best": asdict(self.best), "confusions": confusions}
+        said = {"history": self.history, "best": asdict(self.best), "confusions": confusions}
+        return said | {"balance": self.learner.balance}
 
     def _resume(self) -> None:
         saved = self.state.load()
@@ -217,6 +223,7 @@ class Training:
             return
         self.history, self.best = saved["history"], Best(**saved["best"])
         self.confusions = saved["confusions"].numpy()
+        self.learner.balance_terms(saved["balance"])
         if saved["finished"]:
             self.finished = True
             say("train: this run was finished before; its weights are taken as they are")

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +25,11 @@ from segpipe.models.checkpoint import (
 from segpipe.models.encoder_weights import load_encoder_weights, normalisation
 from segpipe.progress import first_process, say
 from segpipe.stage import told_once
-from segpipe.tables import write_confusion, write_history, write_iou
+from segpipe.tables import write_confusion, write_history, write_iou, write_rows
 from segpipe.training.engine import split_batch, start_engine
 from segpipe.training.evaluate import evaluate
 from segpipe.training.interrupt import interruptible
-from segpipe.training.job import Job, identity, lineage_of, parts_of
+from segpipe.training.job import Job, class_weight_rows, identity, lineage_of, parts_of
 from segpipe.training.learner import Learner
 from segpipe.training.loop import Around, Training
 from segpipe.training.outcome import Best, Fitted
@@ -51,6 +52,7 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
     fabric = start_engine(job.params.train, job.params.seed)
     with told_once():
         parts, lineage = parts_of(job), lineage_of(job)
+        weighed = class_weight_rows(job.prepared, job.fold, job.params.loss)
     if job.round == "retrain" and len(parts) == 1:
         say("retrain: there are no pseudo labels, so the baseline stays as it is")
         card, fitted = _keep_baseline(job)
@@ -59,7 +61,10 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
             _copy_weights(job.baseline, "model.safetensors", job.out)
             write_history(fitted.history, plots / "history.csv")
     else:
-        fitted = _train(job, fabric, description, parts, plots / "history.csv", tracker)
+        if weighed and first_process():
+            _tell_class_weights(weighed, plots / "class_weights.csv")
+        weights = [row["weight"] for row in weighed] or None
+        fitted = _train(job, fabric, description, parts, weights, plots / "history.csv", tracker)
         card = _card(job, description, lineage, fitted.best)
     if first_process():
         write_card(card, job.out)
@@ -68,7 +73,13 @@ def train_member(job: Job, plots: Path, tracker: Tracker) -> float | None:
 
 
 def _train(
-    job: Job, fabric: Fabric, description: Architecture, parts: list[Part], history_file: Path, tracker: Tracker
+    job: Job,
+    fabric: Fabric,
+    description: Architecture,
+    parts: list[Part],
+    class_weights: list[float] | None,
+    history_file: Path,
+    tracker: Tracker,
 ) -> Fitted:
     """Train from the run's state on, and copy the weights that it keeps to the model folder."""
     params, pieces = job.params, split_batch(job.params, fabric)
@@ -87,6 +98,7 @@ def _train(
         num_labeled=params.train.batch_size // pieces,
         pseudo_weight=params.retrain.pseudo_weight,
         ramp_updates=params.retrain.ramp_epochs * batches.updates,
+        class_weights=class_weights,
     )
     if warning := floor_warning(params.optimizer, params.scheduler, batches.updates, learner.total_updates):
         say(f"warning: {warning}")
@@ -102,6 +114,12 @@ def _train(
         if first_process():  # only now that training is over: DVC empties a stage's outputs before it starts
             _copy_weights(state.folder, fitted.best.file, job.out)
     return fitted
+
+
+def _tell_class_weights(rows: list[dict[str, Any]], path: Path) -> None:
+    told = ", ".join(f"{row['class']} {row['weight']:.3g}" for row in rows)
+    say(f"train: weights of the classes in the loss: {told}")
+    write_rows(rows, path)
 
 
 class _FileNames:

@@ -9,7 +9,9 @@ import numpy as np
 
 from segpipe.labels import ClassTable
 
-Row = dict[str, float]  # one epoch: epoch (from 1), lr, train_loss, tune_miou (NaN in an epoch that was not scored)
+# one epoch: epoch (from 1), lr, train_loss, tune_miou (NaN in an epoch that was not scored), and loss_<term> and
+# gradient_<term> of each term of the loss
+Row = dict[str, float]
 
 
 @dataclass(frozen=True)
