@@ -1,0 +1,109 @@
+"""What one model, or all teachers, of a fold say of prepared images, by any number of processes, interrupted or not."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import segpipe
+from segpipe.data.prepared import Prepared
+from segpipe.inference.portions import Keep, Row, Rows, predicted_rows
+from segpipe.inference.predict import Predictor, set_threads
+from segpipe.inference.probs import PredictionWriter, as_stored
+from segpipe.inference.ranks import start_ranks
+from segpipe.libraries import TRAINING, library_versions
+from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter
+from segpipe.params import TrainParams, ViewParams
+from segpipe.sources import code_deps, code_digest
+from segpipe.stage import told_once
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the stage `stage` does: look at these images of the prepared data, and write the folder `out`.
+
+    Of `train` the processes that share it and their threads count.
+    """
+
+    stage: str
+    prepared: Prepared
+    indices: Sequence[int]
+    views: ViewParams
+    train: TrainParams
+    out: Path
+
+
+def predict_fold(work: Work, model: Path, scored_size: tuple[int, int] | None) -> None:
+    """Write the probability store of one model; nothing where this is not the first of several processes."""
+    with told_once():
+        segmenter, card = load_segmenter(model)
+    entries = work.prepared.entries
+
+    def keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
+        return [as_stored(probs, (entries[index].height, entries[index].width), scored_size)]
+
+    with predicted(work, {model: (segmenter, card)}, keep, {"scored_size": scored_size}) as rows:
+        if rows is None:
+            return
+        with PredictionWriter(work.out, str(model), list(card.classes.names), scored_size) as writer:
+            for position, index in enumerate(work.indices):
+                writer.add_stored(index, rows[position][0])
+            writer.finish(card.lineage, card.libraries)
+
+
+@contextmanager
+def predicted(
+    work: Work,
+    models: dict[Path, tuple[Segmenter, ModelCard]],
+    keep: Keep,
+    kept: dict[str, Any],
+) -> Iterator[Rows | None]:
+    """What `keep` keeps, given an index of the image table, of each of the work's images, by their place in it.
+
+    `kept` says what `keep` depends on. None in all processes but the first.
+    """
+    ranks = start_ranks(work.train.devices)
+    set_threads(work.train.threads)
+    prepared, indices = work.prepared, work.indices
+    predictor = Predictor(
+        [segmenter for segmenter, _ in models.values()], work.views, prepared.image_size, device=ranks.device
+    )
+    with predicted_rows(
+        predictor,
+        lambda position: prepared.images[indices[position]],
+        [prepared.images.shape(index)[:2] for index in indices],
+        lambda position, probs, agreement: keep(indices[position], probs, agreement),
+        ranks=ranks,
+        identity=_identity(work, models) | kept,
+        stage=os.environ.get("DVC_STAGE", f"{work.stage} {work.out.name}"),
+        label=work.stage,
+    ) as rows:
+        yield rows
+
+
+def _identity(work: Work, models: dict[Path, tuple[Segmenter, ModelCard]]) -> dict[str, Any]:
+    """All that the answers depend on to the last bit; not how many processes share the work."""
+    root = Path(segpipe.__file__).resolve().parent.parent
+    code = code_deps(Path(__file__).resolve(), root)
+    return {
+        "stage": work.stage,
+        "models": [_digest(model / name) for model in models for name in ("model.json", "model.safetensors")],
+        "data": work.prepared.fingerprint(),
+        "indices": list(work.indices),
+        "views": work.views.model_dump(mode="json"),
+        "threads": work.train.threads,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "code": code_digest(code, root),
+        "libraries": library_versions(TRAINING),
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
