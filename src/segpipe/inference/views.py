@@ -18,7 +18,6 @@ from segpipe.params import ViewParams
 
 BATCH_SIZE = 16
 BATCH_PIXELS = 2**21  # fewer images a batch where they are large: one of 1080x1920, 16 up to 362x362
-WINDOW_SIGMA = 1 / 8  # of the window's side: where windows overlap, the one whose middle is nearer counts more
 
 Size = tuple[int, int]  # height, width
 
@@ -136,12 +135,13 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
 
 @cache
 def window_weight(size: Size) -> np.ndarray:
-    """(H, W) float32, a bell with its top in the middle, nowhere below 1e-3 of it, so that edges count too.
+    """(H, W) float32, a Hann window: 1 in the middle, falling smoothly to both sides, above 0 at the outermost pixels.
 
-    nnU-Net's importance map, https://doi.org/10.1038/s41592-020-01008-z.
+    Each side's share of the sum changes smoothly across what two windows have in common, in corners too, as it is a
+    product of one factor for each axis.
     """
-    rows, columns = (np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (side * WINDOW_SIGMA)) ** 2) for side in size)
-    return np.maximum(np.outer(rows, columns), 1e-3).astype(np.float32)
+    rows, columns = (np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in size)
+    return np.outer(rows, columns).astype(np.float32)
 
 
 def _seen(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> torch.Tensor:
