@@ -1,6 +1,5 @@
 """What one model, or all teachers, of a fold say of prepared images, by any number of processes, interrupted or not."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-import segpipe
 from segpipe.data.prepared import Prepared
+from segpipe.inference.identity import identity_of
 from segpipe.inference.portions import Keep, Row, Rows, predicted_rows
 from segpipe.inference.predict import Predictor, set_threads
 from segpipe.inference.probs import PredictionWriter, as_stored
 from segpipe.inference.ranks import start_ranks
-from segpipe.libraries import TRAINING, library_versions
 from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter
 from segpipe.params import TrainParams, ViewParams
-from segpipe.sources import code_deps, code_digest
 from segpipe.stage import told_once
 
 
@@ -80,30 +77,15 @@ def predicted(
         [prepared.images.shape(index)[:2] for index in indices],
         lambda position, probs, agreement: keep(indices[position], probs, agreement),
         ranks=ranks,
-        identity=_identity(work, models) | kept,
+        identity=_identity(work, list(models), ranks.device) | kept,
         stage=os.environ.get("DVC_STAGE", f"{work.stage} {work.out.name}"),
         label=work.stage,
     ) as rows:
         yield rows
 
 
-def _identity(work: Work, models: dict[Path, tuple[Segmenter, ModelCard]]) -> dict[str, Any]:
-    """All that the answers depend on to the last bit; not how many processes share the work."""
-    root = Path(segpipe.__file__).resolve().parent.parent
-    code = code_deps(Path(__file__).resolve(), root)
-    return {
-        "stage": work.stage,
-        "models": [_digest(model / name) for model in models for name in ("model.json", "model.safetensors")],
-        "data": work.prepared.fingerprint(),
-        "indices": list(work.indices),
-        "views": work.views.model_dump(mode="json"),
-        "threads": work.train.threads,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "code": code_digest(code, root),
-        "libraries": library_versions(TRAINING),
-    }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _identity(work: Work, models: Sequence[Path], device: torch.device) -> dict[str, Any]:
+    """All that the answers depend on, but for how many processes share the work."""
+    looked = identity_of(models, work.views, threads=work.train.threads, device=device, code=__file__)
+    data = {"data": work.prepared.fingerprint(), "indices": list(work.indices)}
+    return {"stage": work.stage} | data | looked
