@@ -23,6 +23,7 @@ from segpipe.inference import folder as folder_module
 from segpipe.inference.predict import Predictor
 from segpipe.labels import ClassTable, distinct_colors
 from segpipe.models.checkpoint import load_segmenter
+from segpipe.params import ViewParams
 
 SIZES = {"a.jpg": (60, 90), "deep/er/b.png": (90, 60), "deep/c.jpg": (60, 90), "d.bmp": (33, 80)}
 
@@ -118,10 +119,9 @@ def test_photographs_are_turned_as_their_exif_data_ask(project, models):
 
 def test_several_models_are_averaged_by_their_probabilities(project, models):
     both = [models["stretch-0"], models["stretch-1"]]
-    assert predict(*both, "photos/a.jpg".replace("/a.jpg", ""), "--out", "out").exit_code == 0
+    assert predict(*both, "photos", "--out", "out").exit_code == 0
     segmenters = [load_segmenter(folder)[0] for folder in both]
-    views = folder_module.Params.model_fields["predict"].annotation
-    looked = views(flips=True, scales=(1.0,), window=None, overlap=0.5)
+    looked = ViewParams(flips=True, scales=(1.0,), window=None, overlap=0.5)
     image = resize_image(decode_image(project / "photos/a.jpg"), (48, 64))
     ((probs, _),) = Predictor(segmenters, looked, (48, 64), device=torch.device("cpu"))([image])
     expected = cv2.resize(probs, SIZES["a.jpg"][::-1], interpolation=cv2.INTER_LINEAR).argmax(-1)
@@ -136,7 +136,7 @@ def test_overlays_colour_the_label_map_over_the_image(project, models):
         assert drawn.shape == expected.shape and np.abs(drawn.astype(int) - expected).mean() < 12
 
 
-def test_the_coco_file_read_by_pycocotools_gives_the_label_maps(project, models, capsys):
+def test_the_coco_file_read_by_pycocotools_gives_the_label_maps(project, models):
     predict(models["stretch-0"], "photos", "--out", "out", "--coco", "found.json")
     coco = COCO("found.json")
     assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {1: "Paper", 2: "Glass"}
