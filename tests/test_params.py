@@ -79,7 +79,7 @@ def test_an_unknown_key_names_the_nearest_one(key, value, said):
         ("train.batch_size", 1, "found 1; input should be greater than or equal to 2"),
         ("train.epochs", 2.5, "found 2.5; input should be a valid integer"),
         ("data.image_size", [128], "found [128]; expected two numbers, height and width"),
-        ("predict.scales", [], "found []; tuple should have at least 1 item"),
+        ("predict.scales", [], "found []; value should have at least 1 item"),
         ("predict.scales", [1, 1.0], "[1, 1.0] has a factor twice; name each once"),
         ("teach.scales", [1.0, 5.0], "found 5.0; input should be less than or equal to 4"),
         ("teach.window", [128], "[128] is no window; expected height and width in pixels, train, or nothing"),
