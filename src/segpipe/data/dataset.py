@@ -168,12 +168,15 @@ def _quiet_worker(_: int) -> None:
 
 
 def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack samples; smaller ones are padded below and to the right, grey in the image, IGNORE_INDEX in the target."""
+    """Stack samples; smaller ones are padded below and to the right, grey in the image, IGNORE_INDEX in the target.
+
+    NumPy copies: torch's threads would wait for one another wherever something else uses a core.
+    """
     height = max(target.shape[0] for _, target in samples)
     width = max(target.shape[1] for _, target in samples)
-    images = torch.full((len(samples), 3, height, width), GREY, dtype=torch.uint8)
-    targets = torch.full((len(samples), height, width), IGNORE_INDEX, dtype=torch.uint8)
+    images = np.full((len(samples), 3, height, width), GREY, np.uint8)
+    targets = np.full((len(samples), height, width), IGNORE_INDEX, np.uint8)
     for position, (image, target) in enumerate(samples):
-        images[position, :, : image.shape[1], : image.shape[2]] = image
-        targets[position, : target.shape[0], : target.shape[1]] = target
-    return images, targets
+        images[position, :, : image.shape[1], : image.shape[2]] = image.numpy()
+        targets[position, : target.shape[0], : target.shape[1]] = target.numpy()
+    return torch.from_numpy(images), torch.from_numpy(targets)
