@@ -1,6 +1,6 @@
 """Probabilities of one or several models for images of any sizes, with test-time augmentation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -90,17 +90,15 @@ def predict_probs(
     indices: Sequence[int],
     *,
     label: str,
-    between: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """(position in `indices`, mean probabilities, agreement) of each image, batch by batch.
 
     Images of one size come one after another, so that positions are in order only where all have the same. Memory
-    does not grow with the number of images. `between` is called before each batch.
+    does not grow with the number of images.
     """
     batches = predictor.plan([images.shape(index)[:2] for index in indices])
     with Progress(len(indices), label, "images") as progress:
         for batch in batches:
-            between()
             answers = predictor([images[indices[position]] for position in batch])
             for position, (probs, agreement) in zip(batch, answers, strict=True):
                 yield position, probs, agreement
