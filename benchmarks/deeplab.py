@@ -7,7 +7,7 @@ disturb less than time on the wall, and time on the wall on a GPU.
     PYTHONPATH=src python benchmarks/deeplab.py --encoder tf_efficientnet_b0 --stride 16
     PYTHONPATH=src python benchmarks/deeplab.py --cost
 
-`--cost` times nothing: it counts, on torch's meta device, multiply-accumulates of a forward pass of one image of 512x512,
+`--cost` times nothing: it counts, on torch's meta device, multiply-accumulates of a forward pass of one 512x512 image,
 and the tensor operations (each a kernel launch or more on a GPU) of forward and backward, and of MADGRAD's step.
 """
 

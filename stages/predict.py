@@ -5,10 +5,8 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.split import fold_name
-from segpipe.inference.predict import predict_probs, set_threads
-from segpipe.inference.probs import PredictionWriter
-from segpipe.models.checkpoint import load_segmenter
-from segpipe.stage import open_stage, run_stage
+from segpipe.inference.fold import Work, predict_fold
+from segpipe.stage import open_stage, run_stage, told_once
 
 
 def main() -> None:
@@ -19,20 +17,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    params = open_stage(__file__)
-    set_threads(params.train.threads)
-    prepared = Prepared(arguments.prepared, fold=arguments.fold)
-    segmenter, card = load_segmenter(arguments.model)
-    indices = [*prepared.folds[arguments.fold].judge, *prepared.sets["test"]]
-    with PredictionWriter(
-        arguments.out, str(arguments.model), list(card.classes.names), params.submission.size
-    ) as writer:
-        flips, size = params.predict.flips, prepared.image_size
-        predicted = predict_probs([segmenter], prepared.images, indices, padded_to=size, flips=flips, label="predict")
-        for index, probs, _ in predicted:
-            entry = prepared.entries[index]
-            writer.add(index, probs, (entry.height, entry.width))
-        writer.finish(card.lineage, card.libraries)
+    with told_once():
+        params = open_stage(__file__)
+        prepared = Prepared(arguments.prepared, fold=arguments.fold)
+        indices = [*prepared.folds[arguments.fold].judge, *prepared.sets["test"]]
+        work = Work("predict", prepared, indices, params.predict, params.train, arguments.out)
+    predict_fold(work, arguments.model, params.submission.size)
 
 
 if __name__ == "__main__":

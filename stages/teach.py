@@ -5,9 +5,9 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.split import fold_name
-from segpipe.inference.predict import set_threads
+from segpipe.inference.fold import Work
 from segpipe.inference.teach import teach
-from segpipe.stage import open_stage, run_stage
+from segpipe.stage import open_stage, run_stage, told_once
 from segpipe.wire import check_wired
 
 
@@ -19,12 +19,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    params = open_stage(__file__)
-    check_wired(params)
-    set_threads(params.train.threads)
-    teachers = [arguments.models / f"{member}-{arguments.fold}" for member in params.member_names]
-    prepared = Prepared(arguments.prepared, fold=arguments.fold)
-    teach(prepared, arguments.fold, teachers, flips=params.teach.flips, out=arguments.out)
+    with told_once():
+        params = open_stage(__file__)
+        check_wired(params)
+        teachers = [arguments.models / f"{member}-{arguments.fold}" for member in params.member_names]
+        prepared = Prepared(arguments.prepared, fold=arguments.fold)
+        indices = [*prepared.pool(), *prepared.folds[arguments.fold].tune]
+        work = Work("teach", prepared, indices, params.teach, params.train, arguments.out)
+    teach(work, arguments.fold, teachers)
 
 
 if __name__ == "__main__":

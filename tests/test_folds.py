@@ -12,13 +12,15 @@ from pipeline_run import run_stages
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.ensemble import Ensemble, list_candidates, load_predictions
-from segpipe.inference.predict import predict_probs
+from segpipe.inference.fold import Work
+from segpipe.inference.predict import Predictor, predict_probs
 from segpipe.inference.probs import Predictions, PredictionWriter
 from segpipe.inference.teach import teach
 from segpipe.models.checkpoint import load_segmenter, read_card
 from segpipe.params import load_params
 from segpipe.stage import read_json
 from segpipe.submission import png_path, read_png
+from segpipe.training.evaluate import ONE_LOOK
 from segpipe.training.member import Job, train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run
 
@@ -107,7 +109,8 @@ def test_the_report_says_who_is_scored_and_who_is_submitted(crossed):
 def test_a_model_of_all_cannot_teach_a_fold(crossed, tmp_path):
     with pytest.raises(ValueError, match="main-all learned from 2 of the images that it would choose anything on"):
         teachers = [crossed / "data/models/baseline/main-all"]
-        teach(Prepared(crossed / "data/prepared", fold=0), 0, teachers, flips=False, out=tmp_path)
+        prepared, params = Prepared(crossed / "data/prepared", fold=0), load_params(crossed / "params.yaml")
+        teach(Work("teach", prepared, [], params.teach, params.train, tmp_path), 0, teachers)
 
 
 @pytest.mark.parametrize("parent", ["pseudo", "baseline"])
@@ -135,10 +138,9 @@ def test_predictions_of_all_for_judge_images_cannot_be_scored(crossed, prepared,
     judge = prepared.folds[0].judge
     for round_ in ROUNDS:
         with PredictionWriter(tmp_path / f"{round_}-main-0", "main-all", list(card.classes.names), (64, 64)) as writer:
-            for index, probs, _ in predict_probs(
-                [segmenter], prepared.images, judge, padded_to=prepared.image_size, flips=False, label="predict"
-            ):
-                writer.add(index, probs, (64, 64))
+            predictor = Predictor([segmenter], ONE_LOOK, prepared.image_size)
+            for position, probs, _ in predict_probs(predictor, prepared.images, judge, label="predict"):
+                writer.add(judge[position], probs, (64, 64))
             writer.finish(card.lineage, card.libraries)
     with pytest.raises(ValueError, match="main-all learned from 2 of the images that it would be judged on"):
         Ensemble(prepared, load_predictions(tmp_path, ("main",), (0,)), (0,))

@@ -11,8 +11,8 @@ from tiny_training import ROOT, job_of, make_smaller
 
 import segpipe
 from segpipe.params import PasteParams
+from segpipe.state import run_key
 from segpipe.training.job import identity, parts_of
-from segpipe.training.state import run_key
 
 RARE = PasteParams(p=0.5, classes=("Paper", "Glass"), objects=2, min_pixels=4, scale=(0.5, 1.5), flip=True)
 CPU = SimpleNamespace(device=torch.device("cpu"), world_size=1)

@@ -56,7 +56,7 @@ def test_the_committed_file_loads():
         ("model.dropout.decodr", 0.5, "model.dropout.decodr: unknown key; did you mean model.dropout.decoder?"),
         ("los", {}, "los: unknown key; did you mean loss?"),
         ("teach.confidence", 0.5, "teach.confidence: unknown key here; did you mean pseudo_label.confidence?"),
-        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips"),
+        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(key, value, said):
@@ -80,6 +80,13 @@ def test_an_unknown_key_names_the_nearest_one(key, value, said):
         ("train.batch_size", 1, "found 1; input should be greater than or equal to 2"),
         ("train.epochs", 2.5, "found 2.5; input should be a valid integer"),
         ("data.image_size", [128], "found [128]; expected two numbers, height and width"),
+        ("predict.scales", [], "found []; value should have at least 1 item"),
+        ("predict.scales", [1, 1.0], "[1, 1.0] has a factor twice; name each once"),
+        ("teach.scales", [1.0, 5.0], "found 5.0; input should be less than or equal to 4"),
+        ("teach.window", [128], "[128] is no window; expected height and width in pixels, train, or nothing"),
+        ("predict.window", [128, 0], "[128, 0] is no window"),
+        ("predict.window", "trian", "'trian' is no window; expected height and width in pixels, train, or nothing"),
+        ("predict.overlap", 1.0, "found 1.0; input should be less than or equal to 0.9"),
         ("data.codec", "jpg", "found 'jpg'; allowed: raw, jpeg, auto; did you mean jpeg?"),
         ("data.on_problem", "ignore", "found 'ignore'; allowed: stop, skip"),
         ("split.group_by", "frame", "'frame' has 0 groups in parentheses; expected one, the part that names the scene"),
@@ -134,6 +141,12 @@ def test_class_weights_are_a_word_or_a_list_of_numbers(value, said):
 
 def test_class_weights_may_be_a_list():
     assert check_params(changed({"loss.class_weights": [1, 0.5, 0]})).loss.class_weights == (1.0, 0.5, 0.0)
+
+
+def test_a_window_of_the_trained_size_needs_images_of_one():
+    assert check_params(changed({"predict.window": "train"})).predict.window == "train"
+    (line,) = problems({"predict.window": "train", "data.image_size": None})
+    assert line.startswith("predict.window, data.image_size: found train with images at their own sizes; give height")
 
 
 def test_all_problems_come_at_once():

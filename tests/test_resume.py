@@ -186,7 +186,7 @@ def test_a_trainer_killed_at_any_moment_goes_on_with_any_number_of_loader_proces
 
 def test_a_second_trainer_is_refused_and_one_with_another_parameter_is_not(project):
     impatient = (
-        "import runpy, sys; from segpipe.training import state; state.PATIENCE_SECONDS = 1; sys.argv = sys.argv[1:]; "
+        "import runpy, sys; from segpipe import state; state.PATIENCE_SECONDS = 1; sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     command_line = trainer(project)
@@ -203,7 +203,7 @@ def test_a_second_trainer_is_refused_and_one_with_another_parameter_is_not(proje
         os.kill(first.process.pid, signal.SIGCONT)
         first.signal_group(signal.SIGTERM)
     assert second.process.returncode == 1
-    assert f"process {first.process.pid} on " in second.said() and "trains the same run and holds" in second.said()
+    assert f"process {first.process.pid} on " in second.said() and "works on the same run and holds" in second.said()
     assert "Traceback" not in second.said() + first.said()
     assert first.process.returncode == 1
     assert re.search(r"stopped by SIGTERM; saved after update \d+ of 40: the same command goes on", first.said())

@@ -20,9 +20,10 @@ from segpipe.data.dataset import EpochBatches, Part, Sample, make_loader
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import padded, resize_labels, stored_size
 from segpipe.data.store import PackedArrays, PackedWriter
-from segpipe.inference.predict import predict_probs
+from segpipe.inference.predict import Predictor, predict_probs
 from segpipe.inference.probs import Predictions, to_scored_size
 from segpipe.labels import IGNORE_INDEX
+from segpipe.params import ViewParams
 from segpipe.stage import read_json
 
 SIDES = st.integers(1, 300)
@@ -115,18 +116,18 @@ MIXED = [(16, 24), (24, 16), (24, 24), (3, 24), (16, 24)]
 
 @pytest.mark.parametrize("padded_to", [None, (24, 24)], ids=["native", "letterbox"])
 @pytest.mark.parametrize("flips", [False, True])
-def test_images_of_several_sizes_are_predicted_in_order_each_at_its_own(tmp_path, monkeypatch, padded_to, flips):
-    monkeypatch.setattr("segpipe.inference.predict.best_device", lambda: torch.device("cpu"))
+def test_images_of_several_sizes_are_predicted_each_at_its_own(tmp_path, padded_to, flips):
     images, network = stored(tmp_path, MIXED), Brightness()
-    order = [4, 0, 1, 3, 2]
-    found = list(predict_probs([network], images, order, padded_to=padded_to, flips=flips, label="test"))
-    assert [index for index, _, _ in found] == order
-    for index, probs, agreement in found:
+    order, views = [4, 0, 1, 3, 2], ViewParams(flips=flips, scales=(1.0,), window=None, overlap=0.0)
+    predictor = Predictor([network], views, padded_to, device=torch.device("cpu"))
+    found = {order[position]: answer for position, *answer in predict_probs(predictor, images, order, label="test")}
+    assert len(found) == len(MIXED)
+    for index, (probs, agreement) in found.items():
         assert probs.shape == (*MIXED[index], 3) and agreement.shape == MIXED[index]
         np.testing.assert_array_equal(probs.argmax(-1), images[index][..., 0])
-    # letterboxed images share a batch, others only with neighbours of their size
-    views, together = 1 + flips, [(5, 3, 24, 24)] if padded_to else [(2, 3, 16, 24)]
-    assert network.seen[0] in together and len(network.seen) == views * (1 if padded_to else 4)
+    # letterboxed images share a batch, others only with those of their size
+    together = (5, 3, 24, 24) if padded_to else (2, 3, 16, 24)
+    assert network.seen[0] == together and len(network.seen) == (1 + flips) * (1 if padded_to else 4)
 
 
 # Training batches

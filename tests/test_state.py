@@ -13,9 +13,9 @@ import pytest
 import torch
 from tiny_training import largest_file
 
+from segpipe import state
 from segpipe.models.checkpoint import save_weights
-from segpipe.training import state
-from segpipe.training.state import FOLDER, KEPT, open_state, workspace
+from segpipe.state import FOLDER, KEPT, open_state, workspace
 
 DAY = 86_400  # seconds
 
@@ -87,7 +87,7 @@ def test_the_state_lies_in_the_users_workspace_where_dvc_works_in_a_copy_of_it(t
 
 def test_a_workspace_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / FOLDER).write_text("a file in the way", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"cannot be made \(.*\); training keeps there"), opened(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be made \(.*\); a run keeps there"), opened(tmp_path):
         pass
 
 
@@ -98,7 +98,10 @@ def test_a_second_trainer_is_refused_and_told_who_holds_the_state(tmp_path, monk
     monkeypatch.setattr(state, "PATIENCE_SECONDS", 0.3)
     holder = f"process {os.getpid()} on "
     with opened(tmp_path):
-        with pytest.raises(ValueError, match=f"{holder}.* trains the same run and holds {tmp_path}"), opened(tmp_path):
+        with (
+            pytest.raises(ValueError, match=f"{holder}.* works on the same run and holds {tmp_path}"),
+            opened(tmp_path),
+        ):
             pass
         assert f"waiting for {holder}" in capsys.readouterr().out
         with opened(tmp_path, key="b"):

@@ -16,11 +16,11 @@ import torch
 from tiny_training import ROOT, largest_file, make_smaller, train
 
 from segpipe.data.augment import Augment
+from segpipe.interrupt import Interruption, interruptible
 from segpipe.stage import run_stage, told_once
-from segpipe.training.interrupt import Interruption, interruptible
+from segpipe.state import FOLDER
 from segpipe.training.learner import Learner
 from segpipe.training.shortage import short_of_memory_in_words
-from segpipe.training.state import FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored():
 ORPHAN = """
 import sys, time
 from pathlib import Path
-from segpipe.training.interrupt import Interruption
+from segpipe.interrupt import Interruption
 interruption, said = Interruption(), Path(sys.argv[1])
 assert interruption.reason is None
 said.touch()

@@ -27,7 +27,7 @@ PARAMS = load_params(ROOT / "params.yaml")
 # data meets the modules in this order; a module imports only from its own group and those before it
 HOUSE = [
     ["params"],
-    ["labels", "libraries", "progress", "sources", "stage"],
+    ["labels", "libraries", "progress", "sources", "stage", "state", "interrupt"],
     ["data"],
     ["models"],
     ["losses"],

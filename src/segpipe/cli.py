@@ -144,6 +144,25 @@ def score(
 
 
 @app.command()
+def predict(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="model folders; several are averaged")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="a folder, or a text file with an image a line")],
+    out: Annotated[Path, typer.Option(help="folder for the label maps, a new one or that of an interrupted run")],
+    overlays: Annotated[bool, typer.Option("--overlays", help="also the classes in colour over each image")] = False,
+    coco: Annotated[Path | None, typer.Option(help="also all label maps as this COCO file of RLE")] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
+) -> None:
+    """Label maps of any images, looked at as params.yaml says under `predict`. Exit code 1 where some are left out."""
+    from segpipe.inference.folder import predict_folder
+
+    outcome = predict_folder(models, images, out, load_params(), device=device, overlays=overlays, coco=coco)
+    typer.echo(f"{out}: {outcome.summary()}")
+    for name, fault in outcome.left_out.items():
+        typer.echo(f"  left out: {fault}" if name in fault else f"  left out: {name}: {fault}", err=True)
+    raise typer.Exit(1 if outcome.left_out else 0)
+
+
+@app.command()
 def doctor(
     measure: Annotated[bool, typer.Option(help="train every member for a few updates: about a minute")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of text")] = False,

@@ -1,18 +1,17 @@
-"""Probabilities of one or several models for prepared images, with test-time augmentation."""
+"""Probabilities of one or several models for images of any sizes, with test-time augmentation."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
 
 import numpy as np
 import torch
 
-from segpipe.data.resize import GREY, padded
 from segpipe.data.store import PackedArrays
+from segpipe.inference.views import Size, images_at_once, looks_at, mean_probs, window_of
 from segpipe.models.checkpoint import Segmenter
+from segpipe.params import ViewParams
 from segpipe.progress import Progress
 
-BATCH_SIZE = 16
-BATCH_PIXELS = 2**21  # fewer images a batch where they are large: one of 1080x1920, 16 up to 362x362
+Answer = tuple[np.ndarray, np.ndarray]  # mean probabilities (H, W, C) float32, agreement (H, W) bool
 
 
 def best_device() -> torch.device:
@@ -25,59 +24,82 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-@torch.inference_mode()
+class Predictor:
+    """Models that look at images as `views` says, and the mean of what they see.
+
+    Probabilities are averaged over each model's views, then over the models. Agreement says where all models' own
+    answers name the same class. Networks see smaller images with the margin that training gives them, up to
+    `padded_to`; of it nothing is returned. Raises ValueError for views that the models cannot have.
+    """
+
+    def __init__(
+        self,
+        segmenters: Sequence[Segmenter],
+        views: ViewParams,
+        padded_to: Size | None,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or best_device()
+        self.window = window_of(views, padded_to)
+        self._segmenters = [segmenter.to(self.device).eval() for segmenter in segmenters]
+        self._views, self._padded_to = views, padded_to
+
+    def plan(self, sizes: Sequence[Size]) -> list[list[int]]:
+        """Batches of positions in `sizes`: images that are seen at one size, in order of appearance.
+
+        Padding one image for another's sake would change its borders, so that it must not happen. The batches follow
+        from sizes and views alone: whoever computes one of them gets the same bits.
+        """
+        alike: dict[Size, list[int]] = {}
+        for position, size in enumerate(sizes):
+            alike.setdefault(self._padded_to or size, []).append(position)
+        batches = []
+        for size, positions in alike.items():
+            count = images_at_once(size, self._views, self.window)
+            batches += [positions[start : start + count] for start in range(0, len(positions), count)]
+        return batches
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[np.ndarray]) -> Iterator[Answer]:
+        """The answer for each of a batch of (H, W, 3) uint8 images, which `plan` found to be of one size."""
+        looks = looks_at(images, self._padded_to, self._views, self.device)
+        insides = [image.shape[:2] for image in images]
+        total, first, agreement = None, None, None
+        for segmenter in self._segmenters:  # one after another: memory for two answers, however many models
+            probs = mean_probs(segmenter, looks, insides, self._views, self.window)
+            if len(self._segmenters) > 1:  # the argmax over channels takes as long as a small network
+                preds = probs.argmax(1)
+                if first is None or agreement is None:
+                    first, agreement = preds, torch.ones_like(preds, dtype=torch.bool)
+                agreement &= preds == first
+            total = probs if total is None else total.add_(probs)
+        assert total is not None
+        if len(self._segmenters) > 1:
+            total /= len(self._segmenters)
+        channels_last = total.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        agreed = np.ones(channels_last.shape[:3], bool) if agreement is None else agreement.cpu().numpy()
+        for number, (height, width) in enumerate(insides):
+            inside = (number, slice(height), slice(width))
+            yield np.ascontiguousarray(channels_last[inside]), agreed[inside]
+
+
 def predict_probs(
-    segmenters: Sequence[Segmenter],
+    predictor: Predictor,
     images: PackedArrays,
     indices: Sequence[int],
     *,
-    padded_to: tuple[int, int] | None,
-    flips: bool,
     label: str,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For each index: (index, mean probabilities (H, W, C) float32, agreement (H, W) bool).
+    """(position in `indices`, mean probabilities, agreement) of each image, batch by batch.
 
-    Probabilities are averaged over the models and, with `flips`, over each image and its mirror image. Agreement
-    says where all models' own answers name the same class. Networks see smaller images with the margin that training
-    gives them, up to `padded_to`; of it nothing is returned. Memory does not grow with the number of images.
+    Images of one size come one after another, so that positions are in order only where all have the same. Memory
+    does not grow with the number of images.
     """
-    device = best_device()
-    segmenters = [segmenter.to(device).eval() for segmenter in segmenters]
+    batches = predictor.plan([images.shape(index)[:2] for index in indices])
     with Progress(len(indices), label, "images") as progress:
-        for numbered in _batches(images, indices, padded_to):
-            stacked = np.stack([padded(array, padded_to, GREY) for _, array in numbered]).transpose(0, 3, 1, 2)
-            batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
-            each = torch.stack([_view_mean(segmenter, batch, flips=flips) for segmenter in segmenters])
-            agreement = _agreement(each).cpu().numpy()
-            probs = each.mean(0).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            for position, (index, array) in enumerate(numbered):
-                inside = (position, slice(array.shape[0]), slice(array.shape[1]))
-                yield index, np.ascontiguousarray(probs[inside]), agreement[inside]
-            progress.advance(len(numbered))
-
-
-def _agreement(each: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) bool from each model's probabilities (M, N, C, H, W)."""
-    if len(each) == 1:  # the argmax over channels takes as long as a small network
-        return torch.ones(each.shape[1], *each.shape[3:], dtype=torch.bool)
-    preds = each.argmax(2)
-    return (preds == preds[0]).all(0)
-
-
-def _view_mean(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> torch.Tensor:
-    probs = segmenter(batch).float().softmax(1)
-    if flips:
-        mirrored = segmenter(batch.flip(-1)).float().softmax(1).flip(-1)
-        probs = (probs + mirrored) / 2
-    return probs
-
-
-def _batches(
-    images: PackedArrays, indices: Sequence[int], padded_to: tuple[int, int] | None
-) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Runs of images that are seen at one size: padding one image for another's sake would change its borders."""
-    arrays = ((index, images[index]) for index in indices)
-    for (height, width), run in groupby(arrays, key=lambda pair: padded_to or pair[1].shape[:2]):
-        batch_size = min(max(BATCH_PIXELS // (height * width), 1), BATCH_SIZE)
-        while batch := list(islice(run, batch_size)):
-            yield batch
+        for batch in batches:
+            answers = predictor([images[indices[position]] for position in batch])
+            for position, (probs, agreement) in zip(batch, answers, strict=True):
+                yield position, probs, agreement
+            progress.advance(len(batch))

@@ -53,8 +53,16 @@ class PredictionCard:
     indices: list[int]  # of the image table, in the order of the store
 
 
+def as_stored(probs: np.ndarray, image_size: tuple[int, int], scored_size: tuple[int, int] | None) -> np.ndarray:
+    """(h, w, C) uint8 of float32 probabilities at the smaller of network and scored size, as a store has them."""
+    scored = scored_size or image_size
+    if scored[0] * scored[1] <= probs.shape[0] * probs.shape[1]:
+        probs = to_scored_size(probs, image_size, scored)
+    return quantise(probs)
+
+
 class PredictionWriter:
-    """Writes a probability store: each image at the smaller of network and scored size, as 8 bits."""
+    """Writes a probability store of what `as_stored` gives."""
 
     def __init__(self, folder: Path, model: str, classes: list[str], scored_size: tuple[int, int] | None) -> None:
         self.folder, self.scored_size = folder, scored_size
@@ -67,10 +75,11 @@ class PredictionWriter:
 
     def add(self, index: int, probs: np.ndarray, image_size: tuple[int, int]) -> None:
         """Store (h, w, C) float32 probabilities of image `index`, whose own size is `image_size`."""
-        scored = self.scored_size or image_size
-        if scored[0] * scored[1] <= probs.shape[0] * probs.shape[1]:
-            probs = to_scored_size(probs, image_size, scored)
-        self._writer.add(quantise(probs))
+        self.add_stored(index, as_stored(probs, image_size, self.scored_size))
+
+    def add_stored(self, index: int, stored: np.ndarray) -> None:
+        """Store what `as_stored` made of image `index`."""
+        self._writer.add(stored)
         self._card.indices.append(index)
 
     def finish(self, lineage: Lineage, libraries: Libraries) -> None:

@@ -7,6 +7,7 @@ from segpipe.params.sections import (
     PseudoLabelParams,
     SplitParams,
     TrackingParams,
+    ViewParams,
     candidate_names,
 )
 from segpipe.params.training import (
@@ -38,6 +39,7 @@ __all__ = [
     "SplitParams",
     "TrackingParams",
     "TrainParams",
+    "ViewParams",
     "candidate_names",
     "check_params",
     "describe_faults",

@@ -100,6 +100,12 @@ def _cross_problems(params: "Params") -> list[str]:
                 "split.train_folds, data.test: found all with no images to submit, which is what all is trained for; "
                 "name a file in data.test, or train numbered folds only"
             )
+    problems += [
+        f"{name}.window, data.image_size: found train with images at their own sizes; give height and width of the "
+        "window, such as those of the crops in augment.train"
+        for name in ("teach", "predict")
+        if {name, "data"} <= has and getattr(params, name).window == "train" and params.data.image_size is None
+    ]
     if "member_names" in has:
         problems += _doubled("member_names", params.member_names)
         for name in params.member_names:

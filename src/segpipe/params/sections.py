@@ -22,6 +22,7 @@ from segpipe.params.values import (
     Positive,
     Section,
     Size,
+    Window,
     as_tuple,
     one_or_more,
 )
@@ -109,10 +110,24 @@ class SplitParams(Section):
         return pattern
 
 
-class TeachParams(Section):
-    """How teachers look at the pool."""
+class ViewParams(Section):
+    """How often, how large and how much of it at once networks see an image that they label."""
 
     flips: bool
+    scales: Annotated[tuple[Annotated[float, Field(ge=0.1, le=4)], ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    window: Window
+    overlap: Annotated[float, Field(ge=0, le=0.9)]
+
+    @field_validator("scales")
+    @classmethod
+    def _each_once(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(scales)) < len(scales):
+            raise ValueError("has a factor twice; name each once, all weigh alike")
+        return scales
+
+
+class TeachParams(ViewParams):
+    """How teachers look at the pool."""
 
 
 class PseudoLabelParams(Section):
@@ -122,10 +137,8 @@ class PseudoLabelParams(Section):
     confidence: Fraction
 
 
-class PredictParams(Section):
-    """Test-time augmentation."""
-
-    flips: bool
+class PredictParams(ViewParams):
+    """How judge and test images are looked at."""
 
 
 class EnsembleParams(Section):

@@ -99,12 +99,24 @@ def _is_weight(value: object) -> bool:
 
 
 CLASS_WEIGHTS = ("none", "inverse_frequency", "effective_number")
+
+
+def window_size(value: object) -> object:
+    """Height and width, `train` or nothing; one message for the rest, where pydantic would give one for each kind."""
+    sides = list(value) if isinstance(value, list | tuple) else []
+    whole = [side for side in sides if isinstance(side, int) and not isinstance(side, bool) and side > 0]
+    if value not in (None, "train") and not len(sides) == len(whole) == 2:
+        raise ValueError("is no window; expected height and width in pixels, train, or nothing for the whole image")
+    return as_tuple(value)
+
+
 UNPRINTABLE = re.compile(r"[\x00-\x1f\ud800-\udfff]")  # control characters, and halves that UTF-8 cannot write
 
 FileNames = Annotated[tuple[FileName, ...], BeforeValidator(some_files)]
 ClassEntry = Annotated[str | dict[str, tuple[str, ...]], BeforeValidator(class_entry)]
 Classes = Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(as_tuple)]  # height, width in pixels
+Window = Annotated[tuple[int, int] | Literal["train"] | None, BeforeValidator(window_size)]
 Names = Annotated[tuple[Annotated[str, BeforeValidator(category_name)], ...], BeforeValidator(one_or_more)]
 ClassWeights = Annotated[str | tuple[float, ...], BeforeValidator(class_weights)]
 Range = Annotated[tuple[float, float], BeforeValidator(low_high)]

@@ -3,7 +3,6 @@
 The loop is ours; what a swap of Fabric would change stands here.
 """
 
-import logging
 import math
 import os
 import shutil
@@ -15,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from segpipe.inference.ranks import num_nodes, start_fabric
 from segpipe.params import MemberParams, TrainParams
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -39,7 +39,7 @@ def check_engine(train: TrainParams) -> list[str]:
     compiler = os.environ.get("CXX", "g++")
     if train.compile and shutil.which(compiler) is None:
         problems.append(f"train.compile: found true, but there is no compiler {compiler}; install one, or give false")
-    problems += _batch_problems(train, _num_nodes())
+    problems += _batch_problems(train, num_nodes())
     return problems
 
 
@@ -72,10 +72,6 @@ def usable_precisions() -> list[str]:
     return ["fp32", *(["bf16"] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])]
 
 
-def _num_nodes() -> int:
-    return int(os.environ.get("GROUP_WORLD_SIZE", 1))  # set by torchrun
-
-
 def start_engine(params: TrainParams, seed: int) -> Fabric:
     """Fabric on `devices` GPUs, or as many CPU processes where there is none, with torch's threads and seed set.
 
@@ -89,19 +85,7 @@ def start_engine(params: TrainParams, seed: int) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first handle is made
     torch.use_deterministic_algorithms(exact, warn_only=True)
     torch.backends.cudnn.benchmark = not exact  # tries algorithms and takes the fastest, another one another time
-    for greeting in ("distributed", "rank_zero"):  # who joins, and of how many; what goes wrong is told elsewhere
-        logging.getLogger(f"lightning_fabric.utilities.{greeting}").setLevel(logging.WARNING)
-    several = params.devices * _num_nodes() > 1
-    fabric = Fabric(
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",
-        devices=params.devices,
-        num_nodes=_num_nodes(),
-        strategy="ddp" if several else "auto",
-        precision=PRECISIONS[params.precision],
-    )
-    if several:
-        fabric.launch()
-    return fabric
+    return start_fabric(params.devices, PRECISIONS[params.precision])
 
 
 def split_batch(params: MemberParams, fabric: Fabric) -> int:

@@ -8,12 +8,16 @@ from lightning_fabric import Fabric
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import resize_labels
-from segpipe.inference.predict import predict_probs
+from segpipe.inference.predict import Predictor, predict_probs
 from segpipe.inference.probs import to_scored_size
 from segpipe.metrics.confusion import confusion_matrix
 from segpipe.models.checkpoint import Segmenter
+from segpipe.params import ViewParams
 from segpipe.training.engine import share_of, sum_over_ranks
 from segpipe.training.tracking.listener import Example
+
+# while training, one look at the whole image chooses: all scored epochs alike, and as fast as can be
+ONE_LOOK = ViewParams(flips=False, scales=(1.0,), window=None, overlap=0.0)
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,11 @@ def evaluate(
     shown = {tune.indices[place * len(tune.indices) // count] for place in range(count)}
     places = range(len(tune.indices))
     mine = share_of(places, fabric) if fabric is not None else places
-    predicted = predict_probs(
-        [segmenter],
-        prepared.images,
-        [tune.indices[i] for i in mine],
-        padded_to=prepared.image_size,
-        flips=False,
-        label=label,
-    )
-    for place, (index, probs, _) in zip(mine, predicted, strict=True):
+    predictor = Predictor([segmenter], ONE_LOOK, prepared.image_size)
+    predicted = predict_probs(predictor, prepared.images, [tune.indices[i] for i in mine], label=label)
+    for position, probs, _ in predicted:
+        place = mine[position]
+        index = tune.indices[place]
         entry = prepared.entries[index]
         preds = to_scored_size(probs, (entry.height, entry.width), tune.scored_size).argmax(-1).astype(np.uint8)
         target = resize_labels(prepared.native_target(index), tune.scored_size)

@@ -13,18 +13,18 @@ import torch
 from torch.utils.data import DataLoader
 
 from segpipe.data.dataset import EpochBatches, Key
+from segpipe.interrupt import Interruption, leave_workers_to_loader
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, save_weights
 from segpipe.progress import first_process, say
 from segpipe.stage import told_once
+from segpipe.state import State
 from segpipe.tables import write_history
 from segpipe.training.balance import balance
 from segpipe.training.display import TrainingDisplay
 from segpipe.training.evaluate import Tune, evaluate
-from segpipe.training.interrupt import Interruption, leave_workers_to_loader
 from segpipe.training.learner import Learner
 from segpipe.training.outcome import Best, Fitted, closing_lines, out_of_patience
-from segpipe.training.state import State
 from segpipe.training.tracking.listener import Row
 from segpipe.training.tracking.tracker import Tracker
 from segpipe.training.watched import NotFinite

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from segpipe.data.dataset import EpochBatches, Key, Part, make_loader
 from segpipe.data.lineage import Lineage
+from segpipe.interrupt import interruptible
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.metrics.confusion import pooled_miou
 from segpipe.models.atrous import rate_warnings
@@ -25,17 +26,16 @@ from segpipe.models.checkpoint import (
 from segpipe.models.encoder_weights import load_encoder_weights, normalisation
 from segpipe.progress import first_process, say
 from segpipe.stage import told_once
+from segpipe.state import open_state, run_key
 from segpipe.tables import write_confusion, write_history, write_iou, write_rows
 from segpipe.training.engine import split_batch, start_engine
 from segpipe.training.evaluate import evaluate
-from segpipe.training.interrupt import interruptible
 from segpipe.training.job import Job, class_weight_rows, identity, lineage_of, parts_of
 from segpipe.training.learner import Learner
 from segpipe.training.loop import Around, Training
 from segpipe.training.outcome import Best, Fitted
 from segpipe.training.schedule import floor_warning
 from segpipe.training.shortage import short_of_memory_in_words
-from segpipe.training.state import open_state, run_key
 from segpipe.training.tracking.tracker import Tracker
 
 

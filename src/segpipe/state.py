@@ -57,7 +57,7 @@ class State:
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"{path}: cannot be read ({_first_line(error)}); it was damaged after it was written. Remove "
-                f"{self.folder} and run the same command again: training starts afresh"
+                f"{self.folder} and run the same command again: the run starts afresh"
             ) from error
 
     def save(self, state: dict[str, Any]) -> None:
@@ -87,13 +87,19 @@ class State:
                 raise
             raise ValueError(
                 f"{path}: could not be written ({reason}); what was saved before is intact. Make room on its disk and "
-                "run the same command again: training goes on from there"
+                "run the same command again: it goes on from there"
             ) from error
 
     def finish(self, state: dict[str, Any]) -> None:
         """Save what is left to say of a finished run; see `_sweep` for when it goes."""
         self.save(state)
         self.write(_FINISHED, Path.touch)
+
+    def discard(self) -> None:
+        """Remove the folder of a run whose outputs are written: there is nothing left to go on from."""
+        if self._writes:
+            gone = self.folder.rename(self.folder.with_name(self.folder.name + _GONE))  # at once, as in `_sweep`
+            shutil.rmtree(gone)
 
     def remove_weights(self, *, but: set[str]) -> None:
         """Remove weights that no saved state names any more."""
@@ -105,7 +111,7 @@ class State:
 
 @contextmanager
 def open_state(key: str, stage: str, *, writes: bool, root: Path | None = None) -> Iterator[State]:
-    """The state of run `key` of `stage`, locked against a second trainer for as long as the block lasts.
+    """The state of run `key` of `stage`, locked against a second process for as long as the block lasts.
 
     Raises ValueError, naming the process that holds it, where another one does and does not end soon; and where the
     folder cannot be written.
@@ -119,7 +125,7 @@ def open_state(key: str, stage: str, *, writes: bool, root: Path | None = None) 
         lock = _locked(state.folder, stage)
     except OSError as error:
         raise ValueError(
-            f"{state.folder}: cannot be made ({error.strerror}); training keeps there what it goes on from. Make the "
+            f"{state.folder}: cannot be made ({error.strerror}); a run keeps there what it goes on from. Make the "
             "folder writable, or room on its disk, and run the same command again"
         ) from error
     with lock:
@@ -152,11 +158,11 @@ def _take(lock: TextIO, folder: Path, stage: str) -> None:
         holder = lock.read().strip() or "a process that does not say which"
         if time.monotonic() > deadline:
             raise ValueError(
-                f"{stage}: {holder} trains the same run and holds {folder}; wait for it, or end it and run the same "
-                "command again: training goes on from where it was"
+                f"{stage}: {holder} works on the same run and holds {folder}; wait for it, or end it and run the same "
+                "command again: it goes on from where it was"
             )
         if not told:
-            say(f"{stage}: waiting for {holder}, which trains the same run, to end")
+            say(f"{stage}: waiting for {holder}, which works on the same run, to end")
             told = True
         time.sleep(0.2)
     lock.truncate(0)
@@ -171,7 +177,7 @@ def _try_lock(lock: TextIO, folder: Path) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:  # some network file systems have none
-        say(f"{folder}: its file system has no locks ({error.strerror}): see to it that no second process trains this")
+        say(f"{folder}: its file system has no locks ({error.strerror}): see to it that no other works on this")
     return True
 
 
@@ -205,8 +211,9 @@ def _stage_of(folder: Path) -> str | None:
 
 
 def _saved_at(folder: Path) -> float:
-    path = folder / _STATE
-    return path.stat().st_mtime if path.is_file() else 0.0
+    """When a training was saved last, or a portion of a prediction (`inference.portions`)."""
+    saved = [path for path in (folder / _STATE, *folder.glob("*.json")) if path.name != _STAGE]
+    return max((path.stat().st_mtime for path in saved if path.is_file()), default=0.0)
 
 
 def _to_disk(path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What the answers of models depend on to the last bit, so that those of another run are not taken for them."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import segpipe
+from segpipe.libraries import TRAINING, library_versions
+from segpipe.params import ViewParams
+from segpipe.sources import code_deps, code_digest
+
+
+def identity_of(
+    models: Iterable[Path], views: ViewParams, *, threads: int, device: torch.device, code: str
+) -> dict[str, Any]:
+    """JSON values by name; `code` is the module, its `__file__`, whose imports make the answers."""
+    root = Path(segpipe.__file__).resolve().parent.parent
+    return {
+        "models": [file_digest(model / name) for model in models for name in ("model.json", "model.safetensors")],
+        "views": views.model_dump(mode="json"),
+        "threads": threads,
+        "device": device.type,
+        "code": code_digest(code_deps(Path(code).resolve(), root), root),
+        "libraries": library_versions(TRAINING),
+    }
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,279 @@
+"""The stages that predict: interrupted ones go on, processes share the work, memory does not grow with the images."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_model import write_model
+from tiny_training import ROOT, largest_file, make_tiny
+
+from segpipe.data.prepared import Prepared
+from segpipe.data.store import PackedArrays, PackedWriter
+from segpipe.inference import fold as fold_module
+from segpipe.inference.fold import Work, predict_fold
+from segpipe.inference.portions import predicted_rows
+from segpipe.inference.predict import Predictor
+from segpipe.inference.probs import Predictions
+from segpipe.inference.ranks import alone
+from segpipe.inference.teach import teach
+from segpipe.params import ViewParams
+from segpipe.state import FOLDER
+
+CPU = torch.device("cpu")
+VIEWS = ViewParams(flips=True, scales=(1.0,), window=None, overlap=0.5)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Prepared data of the recipe `tiny`, and two models of its classes in the folders of the pipeline."""
+    folder = tmp_path_factory.mktemp("tiny")
+    params, prepared_folder = make_tiny(folder)
+    prepared = Prepared(prepared_folder, fold=0)
+    for seed, member in enumerate(("main", "second")):
+        write_model(folder / f"{member}-0", image_size=prepared.image_size, classes=prepared.classes, seed=seed)
+    return params, prepared, folder
+
+
+@pytest.fixture
+def work(tiny, tmp_path, monkeypatch):
+    """All images to predict, three in a batch, with the state in this test's own folder."""
+    params, prepared, _ = tiny
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("segpipe.inference.views.BATCH_SIZE", 3)
+    threads = torch.get_num_threads()
+    yield Work("predict", prepared, range(len(prepared.entries)), VIEWS, params.train, tmp_path / "out")
+    torch.set_num_threads(threads)
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class StopAfter(Predictor):
+    """A predictor that is killed in its third batch."""
+
+    calls, limit = 0, 2
+
+    def __call__(self, images):
+        type(self).calls += 1
+        if type(self).calls > self.limit:
+            raise MemoryError
+        return super().__call__(images)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A fresh class of predictor that counts its batches, and can be stopped."""
+    counting = type("Counting", (StopAfter,), {"calls": 0, "limit": 1000})
+    monkeypatch.setattr(fold_module, "Predictor", counting)
+    return counting
+
+
+def portions(root: Path):
+    return sorted(path.name for path in (root / FOLDER).glob("*/batch-*.json"))
+
+
+# An interrupted run goes on
+
+
+def test_a_killed_run_goes_on_after_its_last_batch_and_ends_with_the_same_bytes(work, tiny, counted, tmp_path, capsys):
+    model = tiny[2] / "main-0"
+    predict_fold(work, model, (64, 64))
+    expected, batches = bytes_of(work.out), counted.calls
+    assert batches > 4 and not portions(tmp_path) and not list((tmp_path / FOLDER).iterdir())
+    shutil.rmtree(work.out)
+    counted.calls, counted.limit = 0, 2
+    with pytest.raises(MemoryError):
+        predict_fold(work, model, (64, 64))
+    assert len(portions(tmp_path)) == 2 and not work.out.exists()
+    counted.calls, counted.limit = 0, 1000
+    predict_fold(work, model, (64, 64))
+    assert counted.calls == batches - 2
+    assert bytes_of(work.out) == expected
+    assert f"predict: going on after 6 of {len(work.indices)} images" in capsys.readouterr().out
+    assert not list((tmp_path / FOLDER).iterdir())
+
+
+@pytest.mark.parametrize("end, content", [(".000.bin", b"x"), (".index", b""), (".json", b"{"), (".json", b"{}")])
+def test_a_damaged_or_half_written_batch_is_predicted_again(work, tiny, counted, tmp_path, end, content):
+    model = tiny[2] / "main-0"
+    predict_fold(work, model, None)
+    expected, batches = bytes_of(work.out), counted.calls
+    counted.calls, counted.limit = 0, 2
+    with pytest.raises(MemoryError):
+        predict_fold(work, model, None)
+    (file,) = (tmp_path / FOLDER).glob(f"*/batch-000001{end}")
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2 :] = content.ljust(len(damaged) - len(damaged) // 2, b"x") if end == ".000.bin" else b""
+    file.write_bytes(bytes(damaged) if end == ".000.bin" else content)
+    counted.calls, counted.limit = 0, 1000
+    predict_fold(work, model, None)
+    assert counted.calls == batches - 1
+    assert bytes_of(work.out) == expected
+
+
+@pytest.mark.parametrize("what", ["views", "size", "weights", "threads", "images"])
+def test_what_another_run_has_kept_is_not_taken(work, tiny, counted, tmp_path, what):
+    model = shutil.copytree(tiny[2] / "main-0", tmp_path / "model")
+    counted.limit = 2
+    with pytest.raises(MemoryError):
+        predict_fold(work, model, (64, 64))
+    size = (64, 64)
+    if what == "views":
+        work = replace(work, views=VIEWS.model_copy(update={"flips": False}))
+    elif what == "threads":
+        work = replace(work, train=work.train.model_copy(update={"threads": work.train.threads + 1}))
+    elif what == "images":
+        work = replace(work, indices=work.indices[1:])
+    elif what == "size":
+        size = (32, 32)
+    else:
+        shutil.copy(tiny[2] / "second-0/model.safetensors", model)
+    counted.calls, counted.limit = 0, 1000
+    predict_fold(work, model, size)
+    assert counted.calls == -(-len(work.indices) // 3)
+
+
+def test_asked_to_stop_it_ends_between_two_batches_and_says_how_to_go_on(work, tiny, monkeypatch, tmp_path):
+    class Signalled(Predictor):
+        def __call__(self, images):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().__call__(images)
+
+    monkeypatch.setattr(fold_module, "Predictor", Signalled)
+    with pytest.raises(SystemExit, match=r"stopped by SIGTERM; 3 of \d+ images are kept: the same command goes on"):
+        predict_fold(work, tiny[2] / "main-0", None)
+    assert len(portions(tmp_path)) == 1 and not work.out.exists()
+
+
+def test_a_full_disk_leaves_whole_batches_only(work, tiny, tmp_path):
+    with largest_file(10_000), pytest.raises(OSError, match="File too large"):
+        predict_fold(work, tiny[2] / "main-0", None)
+    assert portions(tmp_path) == []
+
+
+def test_teaching_goes_on_too(work, tiny, counted):
+    teachers = [tiny[2] / f"{member}-0" for member in ("main", "second")]
+    prepared = work.prepared
+    work = replace(work, stage="teach", indices=[*prepared.pool(), *prepared.folds[0].tune])
+    teach(work, 0, teachers)
+    expected = bytes_of(work.out)
+    shutil.rmtree(work.out)
+    counted.calls, counted.limit = 0, 1
+    with pytest.raises(MemoryError):
+        teach(work, 0, teachers)
+    counted.limit = 1000
+    teach(work, 0, teachers)
+    assert bytes_of(work.out) == expected
+
+
+# What comes out
+
+
+def test_images_of_several_sizes_stand_in_the_store_in_the_order_of_the_list(work, tiny, tmp_path):
+    sizes = [(40, 64), (64, 40), (40, 64), (48, 48), (64, 40), (40, 64), (40, 64)]
+    with PackedWriter(tmp_path / "images") as writer:
+        for seed, size in enumerate(sizes):
+            writer.add(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
+    _, prepared, folder = tiny
+    mixed = Prepared(prepared.path, fold=0)
+    mixed.images, mixed.image_size = PackedArrays(tmp_path / "images"), None
+    mixed.entries = tuple(
+        replace(entry, height=size[0], width=size[1]) for entry, size in zip(mixed.entries, sizes, strict=False)
+    )
+    order = [6, 1, 0, 3, 2, 5, 4]
+    predict_fold(replace(work, prepared=mixed, indices=order), folder / "main-0", None)
+    predictions = Predictions(work.out)
+    assert predictions.card.indices == order
+    segmenter, _ = fold_module.load_segmenter(folder / "main-0")
+    for index in order:
+        ((probs, _),) = Predictor([segmenter], VIEWS, None, device=CPU)([mixed.images[index]])
+        np.testing.assert_allclose(predictions.probs(index, sizes[index]), probs, atol=2 / 255)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
+    class Constant(torch.nn.Module):
+        def forward(self, images):
+            return images.float()
+
+    monkeypatch.chdir(tmp_path)
+    image = np.zeros((64, 64, 3), np.uint8)
+
+    def peak(count):
+        tracemalloc.start()
+        with predicted_rows(
+            Predictor([Constant()], VIEWS, None, device=CPU),
+            lambda _: image,
+            [(64, 64)] * count,
+            lambda _, probs, agreement: [np.rint(probs * 255).astype(np.uint8)],
+            ranks=alone(CPU),
+            identity={"count": count},
+            stage="test",
+            label="test",
+        ) as rows:
+            for position in range(count):
+                assert rows[position][0].shape == (64, 64, 3)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(16)
+    few, many = peak(160), peak(1600)
+    # of each image a few numbers are kept, not its 12 kB
+    assert many - few < 1440 * 1000
+
+
+# Processes that share the work
+
+
+def files(folder: Path):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("processes", ["torchrun", "train.devices"])
+def test_two_processes_write_the_bytes_of_one(tiny, tmp_path, monkeypatch, processes):
+    params, prepared, folder = tiny
+    monkeypatch.chdir(tmp_path)
+    indices = [*prepared.folds[0].judge, *prepared.sets["test"]]
+    for name in ("dvc.yaml", "src", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(folder / "params.yaml", tmp_path)
+
+    def predict(out, *launcher):
+        command = [*launcher, str(tmp_path / "stages/predict.py"), "--fold", "0", "--prepared", str(prepared.path)]
+        environment = os.environ | {"PYTHONPATH": "src", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(
+            [*command, "--model", str(folder / "main-0"), "--out", out],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return files(tmp_path / out)
+
+    work = Work("predict", prepared, indices, params.predict, params.train, tmp_path / "one")
+    predict_fold(work, folder / "main-0", params.submission.size)
+    one = files(tmp_path / "one")
+    if processes == "torchrun":
+        two = predict("two", sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    else:
+        text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+        (tmp_path / "params.yaml").write_text(text.replace("devices: 1 ", "devices: 2 "), encoding="utf-8")
+        two = predict("two", sys.executable)
+    assert one == two and len(one) == 4
+    assert not list((tmp_path / FOLDER).iterdir())
