@@ -1,4 +1,4 @@
-"""Predict held-out judge images and test images with one model; store probabilities compactly."""
+"""Predict held-out images and test images with one model; store probabilities compactly."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,9 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.split import fold_name
 from segpipe.inference.predict import predict_probs, set_threads
 from segpipe.inference.probs import PredictionWriter
+from segpipe.inference.space import megabytes, refuse_full_disk, stored_bytes
 from segpipe.models.checkpoint import load_segmenter
+from segpipe.progress import say
 from segpipe.stage import open_stage, run_stage
 
 
@@ -23,7 +25,12 @@ def main() -> None:
     set_threads(params.train.threads)
     prepared = Prepared(arguments.prepared, fold=arguments.fold)
     segmenter, card = load_segmenter(arguments.model)
-    indices = [*prepared.folds[arguments.fold].judge, *prepared.sets["test"]]
+    fold = prepared.folds[arguments.fold]
+    indices = [*fold.judge, *fold.tune, *prepared.sets["test"]]
+    sizes = [(prepared.entries[index].height, prepared.entries[index].width) for index in indices]
+    needed = stored_bytes(sizes, prepared.image_size, params.submission.size, card.classes.num_classes)
+    free = refuse_full_disk(arguments.out, needed)
+    say(f"predict: up to {megabytes(needed)} for {len(indices)} images; the disk has {megabytes(free)} free")
     with PredictionWriter(
         arguments.out, str(arguments.model), list(card.classes.names), params.submission.size
     ) as writer:

@@ -17,7 +17,9 @@ from segpipe.data.source.lists import Source
 from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.records import Annotation, ImageRecord
 from segpipe.data.store import PackedWriter
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
+from segpipe.ensemble.selection import select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, distinct_colors
 from segpipe.metrics.confusion import mean_iou

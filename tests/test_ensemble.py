@@ -4,7 +4,9 @@ from coco_folder import GLASS, box, pictures, prepare_folder, split_params, writ
 
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
+from segpipe.ensemble.selection import select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.params import candidate_names
 
@@ -179,7 +181,8 @@ def test_a_model_may_know_training_and_tune_images(tmp_path, prepared):
 
 
 def test_predictions_of_different_scored_sizes_are_refused(tmp_path, prepared):
-    with pytest.raises(ValueError, match=r"different scored sizes: \['\(1, 2\)', 'None'\]; run `dvc repro`"):
+    said = r"different scored sizes .*: None of baseline-main-0; \(1, 2\) of retrain-main-0; run `dvc repro`"
+    with pytest.raises(ValueError, match=said):
         ensemble_of(tmp_path, prepared, FIRST, odd=("retrain", "main", 0), scored_size=(1, 2))
 
 

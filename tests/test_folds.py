@@ -11,7 +11,8 @@ from pipeline_run import run_stages
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
 from segpipe.inference.predict import predict_probs
 from segpipe.inference.probs import Predictions, PredictionWriter
 from segpipe.inference.teach import teach

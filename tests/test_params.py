@@ -207,7 +207,7 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
             {"member_names": ["a-b"], "members": {"a-b": {}}, "ensemble.rule": "best"},
             "member_names: found 'a-b'; a name becomes a folder: use letters, digits and _",
         ),
-        (TWO_MEMBERS | {"ensemble.rule": "bset"}, "ensemble.rule: found 'bset'; allowed: best, baseline-main,"),
+        (TWO_MEMBERS | {"ensemble.rule": "bset"}, "ensemble.rule: found 'bset'; allowed: best, tested, baseline-main,"),
         (TWO_MEMBERS | {"ensemble.rule": "retrain-man"}, "ensemble.rule: found 'retrain-man'; allowed:"),
     ],
 )

@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from segpipe.cli import app
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
+from segpipe.ensemble.selection import select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.params import load_params
 from segpipe.score.candidate import score_candidate

@@ -3,11 +3,13 @@
 from segpipe.params.check import check_params, describe_faults, holds, load_params, not_allowed, read_yaml, stop_on
 from segpipe.params.sections import (
     DataParams,
+    EnsembleParams,
     Params,
     PseudoLabelParams,
     SplitParams,
     TrackingParams,
     candidate_names,
+    fitted_names,
 )
 from segpipe.params.training import (
     OVERRIDABLE,
@@ -26,6 +28,7 @@ __all__ = [
     "MOST_FOLDS",
     "OVERRIDABLE",
     "DataParams",
+    "EnsembleParams",
     "FoldName",
     "LossParams",
     "MemberParams",
@@ -41,6 +44,7 @@ __all__ = [
     "candidate_names",
     "check_params",
     "describe_faults",
+    "fitted_names",
     "holds",
     "load_params",
     "not_allowed",
