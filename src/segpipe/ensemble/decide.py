@@ -19,6 +19,7 @@ class Decision:
     """What is submitted, the content of selection.json, and of every candidate (N, C, C) judge confusions."""
 
     chosen: Candidate
+    candidates: list[Candidate]
     selection: dict
     confusions: dict[str, np.ndarray]
     groups: list[str]
@@ -45,7 +46,7 @@ def decide(ensemble: Ensemble, params: Params) -> Decision:
         selection["drop_one"] = drop_one(left, confusions["mean-all"], confusions, groups)
         selection["likeness"] = likeness([each.name for each in models], errors, groups)
     chosen = next(each for each in candidates if each.name == selection["chosen"])
-    return Decision(chosen, selection, {each.name: confusions[each.name] for each in candidates}, groups)
+    return Decision(chosen, candidates, selection, {each.name: confusions[each.name] for each in candidates}, groups)
 
 
 def _judge(ensemble: Ensemble, candidates: list[Candidate], models: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
