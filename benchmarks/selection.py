@@ -1,6 +1,6 @@
 """What each rule of `ensemble.rule` costs in regret, simulated on the labelled judge images of the sample.
 
-The models of a finished run (`data/models`) predict the 300 images of `data/raw/sample_judge` and the tune images, once.
+The models of a finished run (`data/models`) predict the 300 images of `data/raw/sample_judge` and all of `val`, once.
 Then, as often as asked, a few of the 300 are drawn for judging; each rule chooses on them, and the remaining images say
 what the choice is worth: regret is the highest mIoU of any candidate there minus that of the chosen one.
 

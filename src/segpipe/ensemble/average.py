@@ -31,7 +31,7 @@ class Ensemble:
     ) -> None:
         """Raises ValueError for predictions that cannot be averaged or judged.
 
-        Those of other classes or sizes, those that lack an image, and those of models that know their judge images.
+        Those of other classes or sizes, those that lack a judge image, and those of models that know one.
         """
         self.prepared, self.predictions = prepared, predictions
         self.scored_folds, self.submitted_folds = scored_folds(folds), submitted_folds(folds)
@@ -41,13 +41,7 @@ class Ensemble:
         self.scored_size = _one({_name(k): s.card.scored_size for k, s in predictions.items()}, "scored sizes")
         own = {"the prepared data": prepared.classes.names}
         _one(own | {_name(k): tuple(s.card.classes) for k, s in predictions.items()}, "classes")
-        test = prepared.sets["test"]
-        self._require(
-            {
-                fold: (*prepared.folds[fold].judge, *(test if fold in self.submitted_folds else ()))
-                for fold in dict.fromkeys((*self.scored_folds, *self.submitted_folds))
-            }
-        )
+        self._require({fold: prepared.folds[fold].judge for fold in self.scored_folds})
 
     @property
     def judge_indices(self) -> list[int]:
@@ -65,6 +59,10 @@ class Ensemble:
         for (_, _, fold), stored in self.predictions.items():
             tune = self.prepared.named_hashes(self.prepared.folds[fold].tune)
             stored.lineage.refuse_tuning_on(tune, stored.card.model)
+
+    def require_test(self) -> None:
+        """Raise ValueError unless every model whose predictions are submitted has predicted every test image."""
+        self._require(dict.fromkeys(self.submitted_folds, self.prepared.sets["test"]))
 
     def provenance(self) -> dict[str, object]:
         """For selection.json: which folds' models score, which predict what is submitted, and the same in words."""

@@ -29,8 +29,9 @@ def decide(ensemble: Ensemble, params: Params) -> Decision:
     """Fit, score and choose as section `ensemble` of the parameters says.
 
     One image is held at a time; what is kept of it are confusion matrices and counts. Raises ValueError for a rule that
-    names no candidate, and for predictions of tune images that are missing.
+    names no candidate, and for predictions of tune or test images that are missing.
     """
+    ensemble.require_test()
     unfitted = list_candidates(params.member_names)
     candidates = [*unfitted, *fit_candidates(ensemble, unfitted, params.ensemble)]
     everything = next(each for each in unfitted if each.name == "mean-all")

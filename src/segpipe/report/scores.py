@@ -78,8 +78,8 @@ def candidates(run: Run) -> Markup:
     lead = (
         "Every single model, every plain mean, and what was fitted on tune images, scored on judge images, which no "
         f"model trained or was tuned on. Differences are paired, against {reference} (dashed line); their interval "
-        "must lie on one side of 0 to count. Intervals come from resampling scenes, and are not corrected for comparing "
-        f"{len(rows)} candidates; p is."
+        "must lie on one side of 0 to count. Intervals come from resampling scenes, and are not corrected for "
+        f"comparing {len(rows)} candidates; p is."
     )
     caption = f"Candidates on judge images; {run.chosen.name}, set off, was submitted."
     shown = table(caption, columns, (_candidate_row(row, axis) for row in rows), marked=chosen)
