@@ -327,7 +327,7 @@ def test_unknown_candidates_are_all_named_with_the_nearest(project):
 
 @pytest.mark.parametrize("name", ["mean-all", None])
 def test_a_candidate_is_not_compared_with_itself(project, name):
-    write_json(Path("data/submission/selection.json"), {"chosen": "mean-all"})
+    write_json(Path("data/submission/selection.json"), {"chosen": "mean-all", "candidates": []})
     with pytest.raises(ValueError, match="--against names mean-all, the candidate itself; give another one: baseline-"):
         score_candidate(load_params(), name, "mean-all")
 
