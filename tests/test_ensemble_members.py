@@ -63,13 +63,17 @@ def test_likeness_is_jaccard_and_kappa_of_wrong_pixels(wrong, seed):
     target = np.random.default_rng(seed).integers(2, size=(3, 4, 5)).astype(np.uint8)
     maps = [np.where(each, 1 - target, target).astype(np.uint8) for each in wrong]
     counts = np.stack([shared_errors([maps[0][i], maps[1][i]], target[i]) for i in range(3)])
-    (row,) = likeness(["a", "b"], counts, range(3))
+    rows = likeness(["a", "b"], counts, range(3))
     a, b = (each.ravel() for each in wrong)
-    either = (a | b).sum()
-    assert np.isnan(row["shared"]) if not either else row["shared"] == pytest.approx((a & b).sum() / either)
+    if not (a | b).any():
+        assert rows == []
+        return
+    (row,) = rows
+    assert row["shared"] == pytest.approx((a & b).sum() / (a | b).sum())
+    assert 0 <= row["low"] <= row["shared"] + 1e-12 and row["shared"] - 1e-12 <= row["high"] <= 1
     chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
-    if chance < 1 - 1e-12:
-        assert row["kappa"] == pytest.approx(((a == b).mean() - chance) / (1 - chance), abs=1e-9)
+    expected = ((a == b).mean() - chance) / (1 - chance) if chance < 1 - 1e-12 else 1
+    assert row["kappa"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_without_a_labelled_pixel_nothing_is_said():

@@ -27,7 +27,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 5_000_000))
     out = tmp_path / "predictions" / "baseline-main-0"
     with pytest.raises(
-        ValueError, match="baseline-main-0: the predictions need up to 7 MB, .* has 5 MB free; make room"
+        ValueError, match=r"baseline-main-0: the predictions need up to 7 MB, .* has 5 MB free; make room"
     ):
         refuse_full_disk(out, 6_100_000)
     assert refuse_full_disk(out, 5_000_000) == 5_000_000 and not out.exists()

@@ -73,20 +73,21 @@ def likeness(names: Sequence[str], counts: np.ndarray, groups: Sequence[Hashable
 
     `shared` is the share of the pixels that either gets wrong which both get wrong, with its 95 % interval from
     resampling groups: 0 = never the same pixel, 1 = always. `kappa` is Cohen's kappa of being wrong: 0 = as often
-    together as chance has it, 1 = always together.
+    together as chance has it, 1 = always together. Two models that are never wrong have no line.
     """
     if not counts.any():
         return []
     sums = group_sums(counts, counts[..., None], groups)
     values = resampled(sums, 10_000, 0, _shared)
     total = counts.sum(axis=0)
+    shares = _shared(total[None])[0]
     rows = []
     for pair, (a, b) in enumerate(combinations(names, 2)):
-        known = values[~np.isnan(values[:, pair]), pair]
-        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
-        shared = float(_shared(total[None])[0, pair])
-        row = {"a": a, "b": b, "shared": shared, "low": float(low), "high": float(high), "kappa": _kappa(total[pair])}
-        rows.append(row)
+        if np.isnan(shares[pair]):
+            continue
+        low, high = np.nanquantile(values[:, pair], [0.025, 0.975])
+        row = {"a": a, "b": b, "shared": float(shares[pair]), "low": float(low), "high": float(high)}
+        rows.append(row | {"kappa": _kappa(total[pair])})
     return rows
 
 
@@ -101,4 +102,4 @@ def _kappa(counts: np.ndarray) -> float:
     both, first, second, pixels = map(int, counts)
     agree = (pixels - first - second + 2 * both) / pixels
     chance = (first * second + (pixels - first) * (pixels - second)) / pixels**2
-    return (agree - chance) / (1 - chance) if chance < 1 else float("nan")
+    return (agree - chance) / (1 - chance) if chance < 1 else 1.0  # both are always wrong
