@@ -17,7 +17,7 @@ from segpipe.cli import app
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
 from segpipe.ensemble.average import Ensemble, load_predictions
-from segpipe.ensemble.candidates import list_candidates
+from segpipe.ensemble.candidates import Candidate, list_candidates
 from segpipe.ensemble.selection import select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.params import load_params
@@ -139,6 +139,16 @@ def test_a_named_candidate_against_another_gives_the_ensemble_stages_difference(
         row["difference"][k] for k in ("difference", "low", "high")
     )
     assert np.array_equal(sheet.own.confusions["scored"], confusions["retrain-main"])
+
+
+def test_a_fitted_candidate_is_scored_with_the_weights_that_selection_json_holds(project):
+    everything = list_candidates(("main", "second"))[-1]
+    weighted = Candidate("weighted", everything.parts, weights=(0.0, 1.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="no candidate 'weighted'"):
+        score_candidate(load_params(), "weighted")
+    write_json(Path("data/submission/selection.json"), {"chosen": "weighted", "candidates": [weighted.to_json()]})
+    expected = score_candidate(load_params(), "baseline-second").own.confusions["scored"]
+    assert (score_candidate(load_params()).own.confusions["scored"] == expected).all()
 
 
 def test_native_size_counts_every_pixel_of_the_images(project):
