@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from segpipe.data.prepared import Prepared
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.decide import decide
 from segpipe.libraries import SCORING, library_versions
 from segpipe.metrics.confusion import mean_iou
 from segpipe.stage import open_stage, run_stage, write_json
@@ -32,12 +33,9 @@ def main() -> None:
     prepared = Prepared(arguments.prepared, judge=True)
     predictions = load_predictions(arguments.predictions, params.member_names, folds)
     ensemble = Ensemble(prepared, predictions, folds)
-    candidates = list_candidates(params.member_names)
     judged = [prepared.entries[index] for index in ensemble.judge_indices]
-    groups = [entry.group for entry in judged]
-    confusions = ensemble.judge_confusions(candidates)
-    selection = select(params.ensemble.rule, candidates, confusions, groups)
-    chosen = next(candidate for candidate in candidates if candidate.name == selection["chosen"])
+    decision = decide(ensemble, params)
+    chosen, selection, groups = decision.chosen, decision.selection, decision.groups
 
     test = [prepared.entries[index] for index in prepared.sets["test"]]
     label_maps = ((prepared.entries[index].file_name, labels) for index, labels in ensemble.test_label_maps(chosen))
@@ -55,7 +53,7 @@ def main() -> None:
     if not judged:  # `all` alone: a submission without a score
         write_json(arguments.metrics, {})
         return
-    own = confusions[chosen.name]
+    own = decision.confusions[chosen.name]
     write_iou(own, groups, prepared.classes, arguments.plots / "iou.csv")
     write_confusion(own.sum(axis=0), prepared.classes.names, arguments.plots / "confusion.csv")
     per_image = {

@@ -1,4 +1,4 @@
-"""Predict held-out judge images and test images with one model; store probabilities compactly."""
+"""Predict held-out images and test images with one model; store probabilities compactly."""
 
 import argparse
 from pathlib import Path
@@ -20,7 +20,8 @@ def main() -> None:
     with told_once():
         params = open_stage(__file__)
         prepared = Prepared(arguments.prepared, fold=arguments.fold)
-        indices = [*prepared.folds[arguments.fold].judge, *prepared.sets["test"]]
+        fold = prepared.folds[arguments.fold]
+        indices = [*fold.judge, *fold.tune, *prepared.sets["test"]]
         work = Work("predict", prepared, indices, params.predict, params.train, arguments.out)
     predict_fold(work, arguments.model, params.submission.size)
 

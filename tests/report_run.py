@@ -17,7 +17,8 @@ from segpipe.data.source.lists import Source
 from segpipe.data.source.problems import Findings, Problem
 from segpipe.data.source.records import Annotation, ImageRecord
 from segpipe.data.store import PackedWriter
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.decide import decide
 from segpipe.inference.probs import PredictionWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, distinct_colors
 from segpipe.metrics.confusion import mean_iou
@@ -47,7 +48,7 @@ def fake_params(folds: int) -> Params:
     raw["member_names"], raw["members"] = ["main", "second"], {"main": {}, "second": {"seed": 7}}
     raw["data"] |= {"val": None, "root": f"data/raw/{HOSTILE}"}
     raw["split"] |= {"folds": 2, "train_folds": list(range(folds))}
-    raw["ensemble"], raw["submission"]["size"] = {"rule": "best"}, [SIDE, SIDE]
+    raw["ensemble"]["rule"], raw["submission"]["size"] = "best", [SIDE, SIDE]
     return check_params(raw)
 
 
@@ -111,7 +112,7 @@ def write_model(folder: Path, key: tuple[str, str, int], rng: np.random.Generato
     prepared = Prepared(folder / "prepared", judge=True)
     name = f"{round_}-{member}-{fold}"
     with PredictionWriter(folder / "predictions" / name, name, list(NAMES), (SIDE, SIDE)) as writer:
-        for index in [*prepared.folds[fold].judge, *prepared.sets["test"]]:
+        for index in [*prepared.folds[fold].judge, *prepared.folds[fold].tune, *prepared.sets["test"]]:
             probs = rng.dirichlet([1, 1, 1], size=(SIDE // 2, SIDE // 2)).astype(np.float32)
             writer.add(index, np.concatenate([probs, 0 * probs[..., :1]], axis=-1), (SIDE, SIDE))
         writer.finish(Lineage(frozenset(), frozenset()), LIBRARIES)
@@ -148,13 +149,10 @@ def write_ensemble(folder: Path, params: Params) -> None:
     """As stages/ensemble.py, but for the submission itself."""
     prepared, folds = Prepared(folder / "prepared", judge=True), params.split.train_folds
     ensemble = Ensemble(prepared, load_predictions(folder / "predictions", params.member_names, folds), folds)
-    candidates = list_candidates(params.member_names)
     judged = [prepared.entries[index] for index in ensemble.judge_indices]
-    groups = [entry.group for entry in judged]
-    confusions = ensemble.judge_confusions(candidates)
-    selection = select(params.ensemble.rule, candidates, confusions, groups)
-    write_json(folder / "submission" / "selection.json", selection | {"libraries": {"numpy": "2.4.6"}})
-    own, plots = confusions[selection["chosen"]], folder / "plots" / "ensemble"
+    decision = decide(ensemble, params)
+    write_json(folder / "submission" / "selection.json", decision.selection | {"libraries": {"numpy": "2.4.6"}})
+    own, groups, plots = decision.confusions[decision.chosen.name], decision.groups, folder / "plots" / "ensemble"
     write_iou(own, groups, CLASSES, plots / "iou.csv")
     write_confusion(own.sum(axis=0), NAMES, plots / "confusion.csv")
     names = [entry.file_name for entry in judged]

@@ -15,7 +15,8 @@ from segpipe.drawing import (
     mistakes_overlay,
     shown_size,
 )
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
 from segpipe.labels import IGNORE_INDEX, ClassTable, distinct_colors
 from segpipe.strips import NUM_STRIPS, strip, strip_name, write_strips
 

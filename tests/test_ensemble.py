@@ -1,52 +1,18 @@
-import numpy as np
 import pytest
 from coco_folder import GLASS, box, pictures, prepare_folder, split_params, write_folder
+from ensemble_stores import SHAPE, ensemble_of, prepare_four, store
 
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
-from segpipe.inference.probs import PredictionWriter
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
+from segpipe.ensemble.selection import select
 from segpipe.params import candidate_names
-
-CLEAN = Lineage(frozenset(), frozenset())
-NAMES = ["Background", "Glass"]
-SHAPE = {"height": 1, "width": 4}
 
 
 @pytest.fixture
 def prepared(tmp_path):
-    """Images of 1 x 4 pixels; every held-out one is [Glass, Glass, Background, Background]."""
-    write_folder(
-        tmp_path / "raw",
-        train=pictures("a", **SHAPE),
-        val=pictures("c", "d", "e", "f", annotations=[box(GLASS, 0, 0, 2, 1)], **SHAPE),
-        test=pictures("x", "y", **SHAPE),
-        categories={GLASS: "Glass"},
-    )
-    return Prepared(prepare_folder(tmp_path / "raw"), judge=True)
-
-
-def store(folder, glass, indices, *, classes=NAMES, scored_size=None, lineage=CLEAN):
-    """A store with the same probabilities of Glass for every image, four pixels; what remains is Background."""
-    probs = np.array([[(1 - value, value) for value in glass]], np.float32)
-    with PredictionWriter(folder, folder.name, classes, scored_size) as writer:
-        for index in indices:
-            writer.add(index, probs, (1, 4))
-        writer.finish(lineage, {})
-
-
-def ensemble_of(tmp_path, prepared, glass, *, folds=(0,), odd=None, **odd_settings):
-    """The ensemble of the models in `glass`, from (round, member, fold) to probabilities of Glass.
-
-    The store of the model `odd` is written with `odd_settings`.
-    """
-    keys = [(r, m, f) for r in ("baseline", "retrain") for m in {key[1]: 0 for key in glass} for f in folds]
-    for key in keys:
-        indices = [*prepared.folds[key[2]].judge, *prepared.sets["test"]]
-        folder = tmp_path / "predictions" / "{}-{}-{}".format(*key)
-        store(folder, glass.get(key, [0] * 4), indices, **(odd_settings if key == odd else {}))
-    members = tuple(dict.fromkeys(key[1] for key in glass))
-    return Ensemble(prepared, load_predictions(tmp_path / "predictions", members, folds), folds)
+    return prepare_four(tmp_path)
 
 
 # Candidates
@@ -179,57 +145,36 @@ def test_a_model_may_know_training_and_tune_images(tmp_path, prepared):
 
 
 def test_predictions_of_different_scored_sizes_are_refused(tmp_path, prepared):
-    with pytest.raises(ValueError, match=r"different scored sizes: \['\(1, 2\)', 'None'\]; run `dvc repro`"):
+    said = r"different scored sizes .*: None of baseline-main-0; \(1, 2\) of retrain-main-0; run `dvc repro`"
+    with pytest.raises(ValueError, match=said):
         ensemble_of(tmp_path, prepared, FIRST, odd=("retrain", "main", 0), scored_size=(1, 2))
 
 
 def test_predictions_of_other_classes_than_the_data_are_refused_even_if_all_agree(tmp_path, prepared):
     for round_ in ("baseline", "retrain"):
         store(tmp_path / f"{round_}-main-0", [0.5] * 4, [0], classes=["Glass", "Background"])
-    with pytest.raises(ValueError, match="different classes"):
+    said = r"different classes .* \('Background', 'Glass'\) of the prepared data; .* of baseline-main-0, retrain-main-0"
+    with pytest.raises(ValueError, match=said):
         Ensemble(prepared, load_predictions(tmp_path, ("main",), (0,)), (0,))
 
 
-# The choice
-
-RIGHT, HALF, WRONG = ([[2, 0], [0, 2]], [[1, 1], [1, 1]], [[0, 2], [2, 0]])  # mIoU 1, 1/3 and 0
-CANDIDATES = list_candidates(("main",))  # baseline-main, retrain-main, mean-all
-SCENES = ["s1", "s2", "s3"]
-
-
-def chosen(rule, *matrices):
-    confusions = {c.name: np.array([m] * 3) for c, m in zip(CANDIDATES, matrices, strict=True)}
-    return select(rule, CANDIDATES, confusions, SCENES)
-
-
-def test_best_takes_the_highest_score():
-    selection = chosen("best", HALF, RIGHT, WRONG)
-    assert selection["chosen"] == "retrain-main"
-    assert [row["miou"] for row in selection["candidates"]] == [pytest.approx(1 / 3), 1, 0]
-    assert selection["headline"] == "chosen as best of 3 on these images" and "optimism" in selection
+@pytest.mark.parametrize("part, asked", [("judge", "__init__"), ("tune", "require_tune"), ("test", "require_test")])
+def test_predictions_that_lack_an_image_are_refused_by_its_name(tmp_path, prepared, part, asked):
+    ensemble_of(tmp_path, prepared, FIRST)
+    fold, test = prepared.folds[0], prepared.sets["test"]
+    groups = {"judge": fold.judge, "tune": fold.tune, "test": test}
+    lacking = groups[part][0]
+    kept = [index for indices in groups.values() for index in indices if index != lacking]
+    store(tmp_path / "predictions/retrain-main-0", [0.5] * 4, kept)
+    stores = load_predictions(tmp_path / "predictions", ("main",), (0,))
+    name = prepared.entries[lacking].file_name
+    with pytest.raises(ValueError, match=f"(?s)run `dvc repro`.*retrain-main-0: none of 1 of 2 images, such as {name}"):
+        getattr(Ensemble(prepared, stores, (0,)), asked)(*([prepared, stores, (0,)] if asked == "__init__" else []))
 
 
-def test_of_equals_best_takes_the_first():
-    assert chosen("best", WRONG, RIGHT, RIGHT)["chosen"] == "retrain-main"
-    assert chosen("best", HALF, HALF, HALF)["chosen"] == "baseline-main"
-
-
-def test_a_named_candidate_is_taken_whatever_its_score():
-    selection = chosen("mean-all", RIGHT, RIGHT, WRONG)
-    assert (selection["rule"], selection["chosen"]) == ("mean-all", "mean-all")
-    assert "headline" not in selection and "optimism" not in selection  # nothing was chosen on these images
-
-
-def test_an_unknown_rule_names_the_candidates():
-    with pytest.raises(ValueError, match=r"no candidate 'mean-al'; .* baseline-main, retrain-main, mean-all"):
-        chosen("mean-al", RIGHT, RIGHT, RIGHT)
-
-
-def test_differences_are_against_the_first_members_baseline_which_alone_is_the_reference():
-    selection = chosen("best", HALF, RIGHT, HALF)
-    assert selection["reference"] == "baseline-main"
-    assert (selection["judge_images"], selection["judge_groups"]) == (3, 3)
-    first, better, equal = (row["difference"] for row in selection["candidates"])
-    assert [d["difference"] for d in (first, better, equal)] == [0, pytest.approx(2 / 3), 0]
-    verdicts = [d["verdict"] for d in (first, better, equal)]
-    assert verdicts == ["reference", "undecided: too few scenes", "identical"]
+def test_a_model_that_learned_from_tune_images_may_not_be_weighed_on_them(tmp_path, prepared):
+    entry = prepared.entries[prepared.folds[0].tune[0]]
+    leak = Lineage(frozenset({entry.content_hash}), frozenset())
+    ensemble = ensemble_of(tmp_path, prepared, FIRST, odd=("retrain", "main", 0), lineage=leak)
+    with pytest.raises(ValueError, match=f"retrain-main-0 learned from 1 of the images .* {entry.file_name}"):
+        ensemble.require_tune()

@@ -11,7 +11,8 @@ from pipeline_run import run_stages
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import list_candidates
 from segpipe.inference.fold import Work
 from segpipe.inference.predict import Predictor, predict_probs
 from segpipe.inference.probs import Predictions, PredictionWriter
@@ -57,7 +58,7 @@ def test_no_model_of_a_fold_has_seen_what_the_fold_holds_out(crossed, prepared):
             assert lineage.learned_from == prepared.hashes(fold.train) | learned
             assert lineage.tuned_on == prepared.hashes(fold.tune)
             stored = Predictions(crossed / f"data/predictions/{round_}-main-{number}")
-            assert set(stored.card.indices) == {*fold.judge, *prepared.sets["test"]}
+            assert set(stored.card.indices) == {*fold.judge, *fold.tune, *prepared.sets["test"]}
 
 
 def test_models_of_all_learn_from_everything_and_predict_only_what_is_submitted(crossed, prepared):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from segpipe.losses.weighted_sum import TERMS
-from segpipe.params import candidate_names, check_params, load_params
+from segpipe.params import candidate_names, check_params, fitted_names, load_params
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
 # the tests below change single keys of the committed file, whatever values it holds today
@@ -258,7 +258,7 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
             {"member_names": ["a-b"], "members": {"a-b": {}}, "ensemble.rule": "best"},
             "member_names: found 'a-b'; a name becomes a folder: use letters, digits and _",
         ),
-        (TWO_MEMBERS | {"ensemble.rule": "bset"}, "ensemble.rule: found 'bset'; allowed: best, baseline-main,"),
+        (TWO_MEMBERS | {"ensemble.rule": "bset"}, "ensemble.rule: found 'bset'; allowed: best, tested, baseline-main,"),
         (TWO_MEMBERS | {"ensemble.rule": "retrain-man"}, "ensemble.rule: found 'retrain-man'; allowed:"),
     ],
 )
@@ -275,8 +275,18 @@ def test_folds_are_numbers_and_all():
 
 
 def test_a_rule_may_name_any_candidate():
-    for rule in ("best", *candidate_names(("main", "second"))):
+    for rule in ("best", "tested", "weighted", "cleaned", *candidate_names(("main", "second"))):
         assert check_params(changed(TWO_MEMBERS | {"ensemble.rule": rule})).ensemble.rule == rule
+
+
+def test_a_rule_may_not_name_what_is_not_fitted():
+    for changes in ({"ensemble.fit": "none"}, {"ensemble.min_pixels": [], "ensemble.fill_holes": []}):
+        settings = check_params(changed(changes)).ensemble
+        (missing,) = {"weighted", "cleaned"} - set(fitted_names(settings))
+        (line,) = problems(changes | {"ensemble.rule": missing})
+        assert line.startswith(f"ensemble.rule: found '{missing}'; allowed: best, tested, ")
+    (line,) = problems({"split.train_folds": ["all"], "ensemble.rule": "weighted"})
+    assert line.startswith("ensemble.rule, split.train_folds: found weighted with all alone, of which nothing is")
 
 
 def test_candidates_of_two_members_are_singles_then_means():

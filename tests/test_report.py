@@ -81,6 +81,28 @@ def test_the_headline_and_every_candidate_and_model_are_there(html, run_folder):
     assert len(html.encode()) < 1_500_000
 
 
+def test_the_ensembles_tables_are_those_of_selection_json(html, run_folder):
+    selection = read_json(run_folder / "submission/selection.json")
+    rows = {
+        caption: table_rows(html, caption) for caption in ("Fitted candidates", "What each member", "Pairs of models")
+    }
+    assert [row[0] for row in rows["Fitted candidates"]] == ["weighted", "cleaned"]
+    brings = [("member " if row["kind"] == "member" else "") + row["without"] for row in selection["drop_one"]]
+    assert [row[0] for row in rows["What each member"]] == brings and len(brings) == 2 + 4
+    alike = sorted(selection["likeness"], key=lambda row: row["shared"])
+    assert [(row[0], row[1], row[2]) for row in rows["Pairs of models"]] == [
+        (row["a"], row["b"], f"{row['shared']:.3f}") for row in alike
+    ]
+
+
+def table_rows(html, caption):
+    """The cells' text of the body rows of the table whose caption starts so."""
+    table = html[html.index(f"<caption>{caption}") :]
+    body = table[table.index("<tbody>") : table.index("</tbody>")]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in body.split("<tr")[1:]]
+    return [[re.sub(r"<[^>]+>", "", cell) for cell in row] for row in cells]
+
+
 def test_the_table_of_classes_has_the_colours_of_the_pictures(run_folder):
     _, *rows = (run_folder / "plots/ensemble/iou.csv").read_text(encoding="utf-8").splitlines()
     colors = [tuple(bytes.fromhex(row.rsplit(",#")[-1])) if ",#" in row else None for row in rows]

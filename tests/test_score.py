@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from segpipe.cli import app
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions, select
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import Candidate, list_candidates
+from segpipe.ensemble.selection import select
 from segpipe.inference.probs import PredictionWriter
 from segpipe.params import load_params
 from segpipe.score.candidate import score_candidate
@@ -137,6 +139,16 @@ def test_a_named_candidate_against_another_gives_the_ensemble_stages_difference(
         row["difference"][k] for k in ("difference", "low", "high")
     )
     assert np.array_equal(sheet.own.confusions["scored"], confusions["retrain-main"])
+
+
+def test_a_fitted_candidate_is_scored_with_the_weights_that_selection_json_holds(project):
+    everything = list_candidates(("main", "second"))[-1]
+    weighted = Candidate("weighted", everything.parts, weights=(0.0, 1.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="no candidate 'weighted'"):
+        score_candidate(load_params(), "weighted")
+    write_json(Path("data/submission/selection.json"), {"chosen": "weighted", "candidates": [weighted.to_json()]})
+    expected = score_candidate(load_params(), "baseline-second").own.confusions["scored"]
+    assert (score_candidate(load_params()).own.confusions["scored"] == expected).all()
 
 
 def test_native_size_counts_every_pixel_of_the_images(project):
@@ -325,7 +337,7 @@ def test_unknown_candidates_are_all_named_with_the_nearest(project):
 
 @pytest.mark.parametrize("name", ["mean-all", None])
 def test_a_candidate_is_not_compared_with_itself(project, name):
-    write_json(Path("data/submission/selection.json"), {"chosen": "mean-all"})
+    write_json(Path("data/submission/selection.json"), {"chosen": "mean-all", "candidates": []})
     with pytest.raises(ValueError, match="--against names mean-all, the candidate itself; give another one: baseline-"):
         score_candidate(load_params(), name, "mean-all")
 

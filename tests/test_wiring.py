@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from segpipe.cli import app
-from segpipe.ensemble import ROUNDS, list_candidates
+from segpipe.ensemble.candidates import ROUNDS, list_candidates
 from segpipe.params import OVERRIDABLE, Params, candidate_names, load_params
 from segpipe.sources import code_deps
 from segpipe.stage import write_json

@@ -19,7 +19,8 @@ from segpipe.drawing import (
     shown_size,
     text_line,
 )
-from segpipe.ensemble import Candidate, Ensemble
+from segpipe.ensemble.average import Ensemble
+from segpipe.ensemble.candidates import Candidate
 from segpipe.labels import IGNORE_INDEX
 
 NUM_STRIPS, SIDE = 8, 224  # images; pixels of the longer side of a picture

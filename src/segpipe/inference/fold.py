@@ -16,8 +16,10 @@ from segpipe.inference.portions import Keep, Row, Rows, predicted_rows
 from segpipe.inference.predict import Predictor, set_threads
 from segpipe.inference.probs import PredictionWriter, as_stored
 from segpipe.inference.ranks import start_ranks
+from segpipe.inference.space import megabytes, refuse_full_disk, stored_bytes
 from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter
 from segpipe.params import TrainParams, ViewParams
+from segpipe.progress import say
 from segpipe.stage import told_once
 
 
@@ -41,6 +43,14 @@ def predict_fold(work: Work, model: Path, scored_size: tuple[int, int] | None) -
     with told_once():
         segmenter, card = load_segmenter(model)
     entries = work.prepared.entries
+    native = [(entries[index].height, entries[index].width) for index in work.indices]
+    needed = stored_bytes(native, work.prepared.image_size, scored_size, card.classes.num_classes)
+    with told_once():
+        free = refuse_full_disk(work.out, 2 * needed)  # as much again for the portions, until all are there
+    say(
+        f"predict: up to {megabytes(needed)} for {len(work.indices)} images, twice that while it runs; the disk has "
+        f"{megabytes(free)} free"
+    )
 
     def keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
         return [as_stored(probs, (entries[index].height, entries[index].width), scored_size)]

@@ -3,12 +3,14 @@
 from segpipe.params.check import check_params, describe_faults, holds, load_params, not_allowed, read_yaml, stop_on
 from segpipe.params.sections import (
     DataParams,
+    EnsembleParams,
     Params,
     PseudoLabelParams,
     SplitParams,
     TrackingParams,
     ViewParams,
     candidate_names,
+    fitted_names,
 )
 from segpipe.params.training import (
     OVERRIDABLE,
@@ -27,6 +29,7 @@ __all__ = [
     "MOST_FOLDS",
     "OVERRIDABLE",
     "DataParams",
+    "EnsembleParams",
     "FoldName",
     "LossParams",
     "MemberParams",
@@ -43,6 +46,7 @@ __all__ = [
     "candidate_names",
     "check_params",
     "describe_faults",
+    "fitted_names",
     "holds",
     "load_params",
     "not_allowed",

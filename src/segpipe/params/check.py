@@ -10,7 +10,7 @@ from pydantic import BaseModel, Strict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from segpipe.params.sections import Params, candidate_names
+from segpipe.params.sections import Params, candidate_names, fitted_names
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import ALL
 
@@ -113,7 +113,8 @@ def _cross_problems(params: "Params") -> list[str]:
                 problems.append(f"member_names: found {name!r}; a name becomes a folder: use letters, digits and _")
             if "members" in has and name not in params.members:
                 problems.append(f"members: no entry for {name!r} of member_names; add `{name}: {{}}` for no overrides")
-        rules = ("best", *candidate_names(params.member_names))
+        rules = ("best", "tested", *candidate_names(params.member_names))
+        rules += tuple(fitted_names(params.ensemble)) if "ensemble" in has else ()
         if "ensemble" in has and params.ensemble.rule not in rules:
             problems.append(not_allowed("ensemble.rule", params.ensemble.rule, rules))
         elif {"ensemble", "split"} <= has and set(params.split.train_folds) == {ALL}:

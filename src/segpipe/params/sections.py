@@ -142,9 +142,24 @@ class PredictParams(ViewParams):
 
 
 class EnsembleParams(Section):
-    """How the submission is chosen."""
+    """What is fitted on tune images, and how the submission is chosen."""
 
     rule: str
+    fit: Literal["greedy", "none"]
+    rounds: Positive
+    shrink: Fraction
+    min_pixels: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
+    fill_holes: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
+
+    @property
+    def fits_weights(self) -> bool:
+        """Whether there is a candidate `weighted`."""
+        return self.fit != "none"
+
+    @property
+    def cleans(self) -> bool:
+        """Whether there is a candidate `cleaned`."""
+        return bool(self.min_pixels or self.fill_holes)
 
 
 class SubmissionParams(Section):
@@ -187,7 +202,12 @@ class Params(MemberParams):
 
 
 def candidate_names(member_names: tuple[str, ...]) -> list[str]:
-    """What `ensemble` can submit: each round's members, then the plain means of each round and of all."""
+    """The unfitted candidates: each round's members, then the plain means of each round and of all."""
     singles = [f"{round_}-{member}" for round_ in ("baseline", "retrain") for member in member_names]
     means = ["mean-baseline", "mean-retrain"] if len(member_names) > 1 else []  # of one member: that member
     return [*singles, *means, "mean-all"]
+
+
+def fitted_names(ensemble: EnsembleParams) -> list[str]:
+    """The candidates that tune images choose weights or sizes for."""
+    return ["weighted"] * ensemble.fits_weights + ["cleaned"] * ensemble.cleans

@@ -9,7 +9,8 @@ import pandas as pd
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
-from segpipe.ensemble import ROUNDS, Candidate, Ensemble, list_candidates, load_predictions
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import ROUNDS, Candidate, fitted_of, list_candidates
 from segpipe.labels import IGNORE_INDEX
 from segpipe.params import ALL, FoldName, Params
 from segpipe.stage import read_json
@@ -128,7 +129,8 @@ def gather(
     folds, members = params.split.train_folds, params.member_names
     ensemble = Ensemble(prepared, load_predictions(predictions_folder, members, folds), folds)
     selection = read_json(submission_folder / "selection.json")
-    chosen = next((c for c in list_candidates(members) if c.name == selection["chosen"]), None)
+    known = [*list_candidates(members), *fitted_of(selection, members)]
+    chosen = next((c for c in known if c.name == selection["chosen"]), None)
     if chosen is None:
         raise ValueError(
             f"{submission_folder / 'selection.json'}: chose {selection['chosen']!r}, which params.yaml does not know "

@@ -58,6 +58,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{shown}{_SPACE}%"
 
 
+def chance(p_value: float) -> str:
+    """A p-value; a small one never reads 0."""
+    return "<0.001" if p_value < 0.0005 else fixed(p_value)
+
+
 def interval(low: float, high: float, *, sign: bool = False) -> str:
     """`0.471 to 0.552`, or an en dash when there is none."""
     if not (math.isfinite(low) and math.isfinite(high)):

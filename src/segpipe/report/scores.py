@@ -9,6 +9,7 @@ from segpipe.report.markup import (
     MISSING,
     Column,
     Markup,
+    chance,
     count,
     fixed,
     interval,
@@ -19,6 +20,7 @@ from segpipe.report.markup import (
     table,
     tag,
 )
+from segpipe.report.members import drop_one, fitted, likeness
 
 
 def headline(run: Run) -> Markup:
@@ -41,8 +43,9 @@ def _reasons(run: Run) -> Iterator[str]:
     row, selection = run.headline, run.selection
     if len(run.params.split.train_folds) > 1:
         yield run.ensemble.provenance_in_words()
-    if "optimism" in selection:
-        yield f"It was {selection['headline']}{_flattery(selection['optimism'])}"
+    if "headline" in selection:
+        flattery = _flattery(selection["optimism"]) if "optimism" in selection else "."
+        yield f"It was {selection['headline']}{flattery}"
     else:
         yield "It was named by ensemble.rule in params.yaml, not chosen by its score on these images."
     verdict, difference = row["difference"]["verdict"], row["difference"]
@@ -70,12 +73,13 @@ def candidates(run: Run) -> Markup:
     axis = Axis.around([row[key] for row in rows for key in ("miou", "low", "high")], at_reference)
     columns = [Column("Candidate"), Column("Models"), Column(axis.title, "chart"), Column("mIoU", "number")]
     columns += [Column("95\u00a0% interval", "number"), Column("Per image", "number"), Column("Difference", "number")]
-    columns += [Column("95\u00a0% interval", "number"), Column("Verdict")]
+    columns += [Column("95\u00a0% interval", "number"), Column("Verdict"), Column("p (Holm)", "number")]
     chosen = next(i for i, row in enumerate(rows) if row["name"] == run.chosen.name)
     lead = (
-        "Every single model and every plain mean, scored on judge images, which no model trained or was tuned on. "
-        f"Differences are paired, against {reference} (dashed line); their interval must lie on one side of 0 to "
-        f"count. Intervals come from resampling scenes, and are not corrected for comparing {len(rows)} candidates."
+        "Every single model, every plain mean, and what was fitted on tune images, scored on judge images, which no "
+        f"model trained or was tuned on. Differences are paired, against {reference} (dashed line); their interval "
+        "must lie on one side of 0 to count. Intervals come from resampling scenes, and are not corrected for "
+        f"comparing {len(rows)} candidates; p is."
     )
     caption = f"Candidates on judge images; {run.chosen.name}, set off, was submitted."
     shown = table(caption, columns, (_candidate_row(row, axis) for row in rows), marked=chosen)
@@ -83,7 +87,8 @@ def candidates(run: Run) -> Markup:
         "mIoU pools the pixels of all images before dividing. “Per image” is the mean of each image's own mIoU, where "
         "a false alarm of one pixel costs an image a whole class."
     )
-    return section("candidates", "Candidates", lead, shown, tag("p", note, class_="note"))
+    parts = [shown, tag("p", note, class_="note"), *fitted(run), *drop_one(run), *likeness(run)]
+    return section("candidates", "Candidates", lead, *parts)
 
 
 def _unscored(run: Run) -> Markup:
@@ -110,6 +115,7 @@ def _candidate_row(row: dict, axis: Axis) -> list[object]:
         signed(difference["difference"]) if compared else MISSING,
         interval(difference["low"], difference["high"], sign=True) if compared else MISSING,
         difference["verdict"],
+        chance(difference["p_holm"]) if compared else MISSING,
     ]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.split import scored_folds
-from segpipe.ensemble import Candidate, Ensemble, list_candidates, load_predictions
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import Candidate, fitted_of, list_candidates
 from segpipe.params import Params
 from segpipe.score.sheet import Judged, ScoreSheet, fill_sheet
 from segpipe.stage import read_json
@@ -26,14 +27,16 @@ def score_candidate(
             "split.train_folds: found all alone, whose models learned from every labelled image, so nothing can be "
             "scored; train a numbered fold too ([0, all]), run `segpipe wire` and `dvc repro`"
         )
+    path = data / "submission" / "selection.json"
+    # without it the unfitted candidates can still be scored by name
+    selection = read_json(path) if name is None or path.is_file() else {"candidates": []}
     if name is None:
-        selection = read_json(data / "submission" / "selection.json")
         name = selection["chosen"]
         if "optimism" in selection:
             notes.append(
                 f"It was {selection['headline']}; estimated optimism of its score {selection['optimism']:+.3f}."
             )
-    candidates = list_candidates(params.member_names)
+    candidates = [*list_candidates(params.member_names), *fitted_of(selection, params.member_names)]
     wanted = _find([found for found in (name, against) if found is not None], candidates)
     if name == against:
         others = ", ".join(candidate.name for candidate in candidates if candidate.name != name)
