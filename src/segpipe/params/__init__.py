@@ -9,6 +9,7 @@ from segpipe.params.sections import (
     TrackingParams,
     candidate_names,
 )
+from segpipe.params.submission import RleParams, SubmissionParams
 from segpipe.params.training import (
     OVERRIDABLE,
     LossParams,
@@ -34,8 +35,10 @@ __all__ = [
     "Params",
     "PasteParams",
     "PseudoLabelParams",
+    "RleParams",
     "SchedulerParams",
     "SplitParams",
+    "SubmissionParams",
     "TrackingParams",
     "TrainParams",
     "candidate_names",

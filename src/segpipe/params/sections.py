@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from segpipe.params.submission import SubmissionParams
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
     ALL,
@@ -132,13 +133,6 @@ class EnsembleParams(Section):
     """How the submission is chosen."""
 
     rule: str
-
-
-class SubmissionParams(Section):
-    """What goes out."""
-
-    formats: Annotated[tuple[Literal["pixels", "png"], ...], BeforeValidator(as_tuple), Field(min_length=1)]
-    size: Size | None
 
 
 class TrackingParams(Section):
