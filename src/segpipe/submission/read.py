@@ -30,6 +30,7 @@ class SubmissionFile(ABC):
     """
 
     format_: Format
+    sizes: Mapping[str, tuple[int, int]]
     faults: list[str]
     order_fault: str | None
 
@@ -45,12 +46,13 @@ class CsvSubmission(SubmissionFile):
     """Formats `pixels` and `rle`."""
 
     def __init__(self, file: CsvFile, format_: Format, layout: Layout, sizes: Mapping[str, tuple[int, int]]) -> None:
-        self.format_, self._file, self._layout, self._sizes = format_, file, layout, sizes
+        self.format_, self._file, self._layout, self.sizes = format_, file, layout, sizes
         self.faults, self.order_fault, self._places = [], None, {}
         if file.columns != layout.columns(format_):
             found, expected = list(file.columns), list(layout.columns(format_))
             self.faults.append(f"found columns {short(found)}, expected {expected}")
-            return
+        if len(file.columns) != 2:
+            return  # every row would be told besides
         ids: list[str] = []
         for row in file.rows(keep_text=False):
             if row.fault:
@@ -68,7 +70,7 @@ class CsvSubmission(SubmissionFile):
 
     def label_map(self, file_name: str) -> tuple[np.ndarray | None, list[str]]:
         """See SubmissionFile."""
-        ids, size = self._layout.ids(self.format_, file_name), self._sizes[file_name]
+        ids, size = self._layout.ids(self.format_, file_name), self.sizes[file_name]
         if not all(id_ in self._places for id_ in ids):
             return None, []
         if self.format_ == "pixels":
@@ -97,7 +99,7 @@ class PngSubmission(SubmissionFile):
     format_: Format = "png"
 
     def __init__(self, place: Path | zipfile.ZipFile, layout: Layout, sizes: Mapping[str, tuple[int, int]]) -> None:
-        self._place, self._layout, self._sizes = place, layout, sizes
+        self._place, self._layout, self.sizes = place, layout, sizes
         names = place.namelist() if isinstance(place, zipfile.ZipFile) else _files_below(place)
         found = [name for name in names if name.lower().endswith(".png")]
         self._found, expected = set(found), [png_name(name).as_posix() for name in sizes]
@@ -109,7 +111,7 @@ class PngSubmission(SubmissionFile):
         name = png_name(file_name).as_posix()
         if name not in self._found:
             return None, []
-        size, place = self._sizes[file_name], self._place
+        size, place = self.sizes[file_name], self._place
         try:
             encoded = _in_zip(place, name) if isinstance(place, zipfile.ZipFile) else (place / name).read_bytes()
             return decode_png(encoded, size, self._layout.classes.num_classes), []
