@@ -38,7 +38,7 @@ HOUSE = [
     ["strips", "submission"],
     ["score"],
     ["report"],
-    ["wire", "recipe", "viewer"],
+    ["wire", "recipe", "viewer", "provenance"],
     ["claims", "doctor"],
     ["show"],
     ["cli"],
