@@ -18,8 +18,8 @@ def _file_md5(path: Path) -> str:
 
 def _folder_md5(folder: Path) -> str:
     """As DVC 3 lists a folder: the files' md5 and names, by name, as JSON."""
-    paths = {path.relative_to(folder).parts: path for path in folder.rglob("*") if path.is_file()}
-    listed = [{"md5": _file_md5(paths[parts]), "relpath": "/".join(parts)} for parts in sorted(paths)]
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    listed = [{"md5": _file_md5(paths[name]), "relpath": name} for name in sorted(paths)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

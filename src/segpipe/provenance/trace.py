@@ -92,9 +92,7 @@ def trace(path: Path, root: Path = Path()) -> Provenance:
     history = History(root)
     found = Provenance(path, md5_of(path), _size(path), modified=history.modified())
     if not history.known:
-        found.notes.append(
-            "this is no git repository: only dvc.lock as it is now was looked at, and no commit is named"
-        )
+        found.notes.append("this is no git repository: only dvc.lock as it is now was looked at")
     elif history.is_cut():
         found.notes.append(
             "the clone is shallow: older commits were not looked at; `git fetch --unshallow` brings them"
