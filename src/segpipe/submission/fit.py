@@ -44,9 +44,10 @@ def id_problems(layout: Layout, format_: Format, file_names: Sequence[str]) -> I
     """Ids that would not tell rows apart, and a sample submission with others than these images have."""
     own = [id_ for name in file_names for id_ in layout.ids(format_, name)]
     if doubled := [id_ for id_, count in Counter(own).items() if count > 1]:
-        found = f"{len(doubled)} ids stand for several rows, such as {shown_id(doubled[0])}"
+        more = f" and {len(doubled) - 1} more" if len(doubled) > 1 else ""
+        found = f"found the id {shown_id(doubled[0])}{more} for several rows"
         key = "params.yaml: submission.rle.id" if format_ == "rle" else "data.test"
-        yield f"{key}: {found}; expected an id of its own for each row"
+        yield f"{key}: {found}; expected an id of its own for each"
     sample = layout.sample
     if sample is None or not sample.ids or not (faults := id_faults(list(sample.ids), own)):
         return
