@@ -184,6 +184,13 @@ def coco_counts(mask: np.ndarray) -> list[int]:
     return counts
 
 
+@pytest.mark.parametrize("start", [1, 9, 10, 999, 1000, 1001, 65_536, 999_999, 1_000_000, 1_000_001, 1_001_000])
+def test_runs_of_large_images_have_all_their_digits(start):
+    shown = np.zeros((1_100_000, 1), np.uint8)
+    shown[start - 1 : start + 1005] = 1
+    assert run_texts(shown, 1) == [f"{start} 1006".encode()]
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
