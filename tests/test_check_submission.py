@@ -143,6 +143,13 @@ def test_a_zip_is_read_as_what_is_in_it(project):
     assert check("table.zip", "--format", "pixels", "--previous", "maps.zip")["previous"]["differing_share"] == 0
 
 
+def test_a_small_zip_that_would_fill_the_disk_is_refused(project):
+    with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("submission.csv", b"0" * 20_000_000)
+    with pytest.raises(ValueError, match=r"bomb\.zip: holds 20000000 bytes, far more than a submission"):
+        check("bomb.zip", "--format", "pixels")
+
+
 def test_one_mask_an_image_is_compared_as_that(project):
     rle = {"rows": "image", "id": "{stem}", "columns": ["img", "rle_mask"], "classes": []}
     change(formats=["rle"], rle=rle)

@@ -5,7 +5,7 @@ import sys
 from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -36,9 +36,10 @@ def check_submission(
 ) -> None:
     """Check a submission, whoever wrote it: ids, lengths, classes, shares. Exit code 1 where something is wrong."""
     from segpipe.submission.check import check_file
+    from segpipe.submission.layout import Format
     from segpipe.submission.told import to_json, to_text
 
-    chosen = format_.value if format_ else None
+    chosen = cast(Format, format_.value) if format_ else None
     with redirect_stdout(sys.stderr):  # progress must not stand before the JSON
         checked = check_file(load_params(), file, sample=sample, previous=previous, format_=chosen)
     typer.echo(json.dumps(to_json(checked), indent=2, ensure_ascii=False) if as_json else to_text(checked))

@@ -21,6 +21,7 @@ from segpipe.submission.png import decode_png, png_name, png_problems
 from segpipe.submission.rows import CsvFile
 
 SHOWN = 3  # ids that a message names
+BYTES_A_PIXEL = 16  # more than any text has for one
 
 
 class SubmissionFile(ABC):
@@ -47,7 +48,8 @@ class CsvSubmission(SubmissionFile):
 
     def __init__(self, file: CsvFile, format_: Format, layout: Layout, sizes: Mapping[str, tuple[int, int]]) -> None:
         self.format_, self._file, self._layout, self.sizes = format_, file, layout, sizes
-        self.faults, self.order_fault, self._places = [], None, {}
+        self.faults, self.order_fault = [], None
+        self._places: dict[str, int] = {}
         if file.columns != layout.columns(format_):
             found, expected = list(file.columns), list(layout.columns(format_))
             self.faults.append(f"found columns {short(found)}, expected {expected}")
@@ -132,7 +134,9 @@ def open_submission(
             yield PngSubmission(place, layout, sizes)
             return
         if isinstance(place, zipfile.ZipFile):
-            place = _unpacked(place, Path(stack.enter_context(tempfile.TemporaryDirectory())), path)
+            ids = sum(len(id_) + BYTES_A_PIXEL for name in sizes for id_ in layout.ids(format_, name))
+            most = 2 * ids + BYTES_A_PIXEL * sum(height * width for height, width in sizes.values()) + (1 << 20)
+            place = _unpacked(place, Path(stack.enter_context(tempfile.TemporaryDirectory())), path, most)
         yield CsvSubmission(stack.enter_context(CsvFile(place)), format_, layout, sizes)
 
 
@@ -171,10 +175,12 @@ def _in_zip(place: zipfile.ZipFile, name: str) -> bytes:
     return place.read(name)
 
 
-def _unpacked(place: zipfile.ZipFile, folder: Path, path: Path) -> Path:
+def _unpacked(place: zipfile.ZipFile, folder: Path, path: Path, most: int) -> Path:
     tables = [name for name in place.namelist() if name.lower().endswith(".csv")]
     if len(tables) != 1:
         raise ValueError(f"{path}: found {len(tables)} CSV files in it, expected one")
+    if (size := place.getinfo(tables[0]).file_size) > most:  # a small zip may hold what fills the disk
+        raise ValueError(f"{path}: holds {size} bytes, far more than a submission of these images could have")
     out = folder / "submission.csv"
     with place.open(tables[0]) as source, out.open("wb") as target:
         shutil.copyfileobj(source, target)

@@ -31,7 +31,7 @@ class Written:
 
 def checksum(shown: np.ndarray) -> int:
     """CRC-32 of a (height, width) uint8 array's pixels, row by row."""
-    return zlib.crc32(np.ascontiguousarray(shown))
+    return zlib.crc32(np.ascontiguousarray(shown).data)
 
 
 def write_submission(folder: Path, layout: Layout, label_maps: LabelMaps) -> list[Written]:
