@@ -275,7 +275,7 @@ def test_a_faulty_sample_is_told(tmp_path, text, said):
     (tmp_path / "sample.csv").write_text(text)
     with pytest.raises(ValueError, match=said):
         read_sample(tmp_path / "sample.csv")
-    with pytest.raises(ValueError, match=r"none\.csv: not found; expected the sample submission"):
+    with pytest.raises(ValueError, match=r"none\.csv: not found; expected a sample submission"):
         read_sample(tmp_path / "none.csv")
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from segpipe.data.source.entries import named_file_fault
 from segpipe.params import SubmissionParams
 from segpipe.submission.rows import CsvFile
 
@@ -19,7 +20,7 @@ class Sample:
 def read_sample(path: Path) -> Sample:
     """The sample submission at `path`; ValueError where it is missing or no CSV of two columns with ids, each once."""
     if not path.is_file():
-        raise ValueError(f"{path}: not found; expected the sample submission (submission.sample, in data.root)")
+        raise ValueError(f"{path}: not found; expected a sample submission")
     with CsvFile(path) as file:
         rows = list(file.rows(keep_text=False))
         columns = file.columns
@@ -35,5 +36,10 @@ def read_sample(path: Path) -> Sample:
 
 
 def sample_of(submission: SubmissionParams, root: Path) -> Sample | None:
-    """The sample that params.yaml names, in the folder `root`; None where it names none."""
-    return read_sample(root / submission.sample) if submission.sample else None
+    """The sample that params.yaml names, in the folder `root`; None where it names none. Raises ValueError as above."""
+    if not submission.sample:
+        return None
+    if fault := named_file_fault(root, submission.sample):
+        expected = "expected the contest's sample submission, a CSV in it"
+        raise ValueError(f"params.yaml: submission.sample: {submission.sample!r} {fault}; {expected}")
+    return read_sample(root / submission.sample)
