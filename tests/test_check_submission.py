@@ -161,6 +161,15 @@ def test_one_mask_an_image_is_compared_as_that(project):
     assert found["classes"][1]["training_share"] == 1
 
 
+def test_run_lengths_under_the_samples_columns_are_known_by_params(project):
+    Path("raw/sample.csv").write_text("image_id,PredictionString\n")
+    change(formats=["rle", "png"], sample="sample.csv")
+    edited = Path(RLE).read_text().replace("ImageId_ClassId,EncodedPixels", "image_id,PredictionString")
+    Path(RLE).write_text(edited)
+    found = check(RLE, "--previous", "out/png")
+    assert (found["format"], found["problems"], found["previous"]["differing_share"]) == ("rle", [], 0)
+
+
 def test_what_cannot_be_checked_at_all_is_an_error(project):
     with pytest.raises(FileNotFoundError, match=r"none\.csv: not found; expected a submission"):
         check("none.csv")

@@ -253,6 +253,11 @@ def test_what_dropped_members_and_folds_leave_behind_is_named_with_the_command_t
     assert left_behind(load_params()) == []
 
 
+def test_a_sample_submission_is_read_by_the_stage_that_writes():
+    given = PARAMS.model_copy(update={"submission": PARAMS.submission.model_copy(update={"sample": "sample.csv"})})
+    assert member_deps(given)["ensemble"] == [*member_deps(PARAMS)["ensemble"], "${data.root}/sample.csv"]
+
+
 def with_folds(*folds) -> Params:
     return PARAMS.model_copy(update={"split": PARAMS.split.model_copy(update={"train_folds": folds})})
 

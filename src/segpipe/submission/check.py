@@ -154,7 +154,8 @@ def _alike(layout: Layout, own: Format, others: Format, label_map: np.ndarray) -
 
 
 def find_format(path: Path, params: Params, layout: Layout) -> Format:
-    """PNG for a folder or a zip without a CSV; of the CSVs what params.yaml names, or else what the header says."""
+    """PNG for a folder or a zip without a CSV; of the CSVs the one of params.yaml, unless the header says the other."""
+    tables: list[Format] = [name for name in params.submission.formats if name != "png"]
     if path.is_dir():
         return "png"
     if zipfile.is_zipfile(path):
@@ -164,11 +165,12 @@ def find_format(path: Path, params: Params, layout: Layout) -> Format:
     else:
         with CsvFile(path) as file:
             columns = file.columns
-        if columns == PIXEL_COLUMNS != layout.rle.columns:
+        of_params = [name for name in tables if layout.columns(name) == columns]
+        if len(of_params) != 1 and columns == PIXEL_COLUMNS != layout.rle.columns:
             return "pixels"
-        if columns == layout.rle.columns != PIXEL_COLUMNS:
+        if len(of_params) != 1 and columns == layout.rle.columns != PIXEL_COLUMNS:
             return "rle"
-    tables: list[Format] = [name for name in params.submission.formats if name != "png"]
+        tables = of_params or tables
     if len(tables) != 1:
         raise ValueError(f"{path}: its header does not tell whether it is pixels or rle; say so with --format")
     return tables[0]
