@@ -65,8 +65,11 @@ def _numbers(text: str) -> tuple[np.ndarray | None, list[str]]:
     ascii_ = text.encode("utf-8", "surrogatepass")
     if ascii_.translate(None, b"0123456789 ") or not ascii_ or b"  " in ascii_ or b" " in (ascii_[:1], ascii_[-1:]):
         return None, [f"{NOT_NUMBERS}{_first_strange(text)}"]
-    if long := re.search(rf"\d{{{MOST_DIGITS + 1},}}", text):
-        return None, [f"found the number {short(long.group())}, larger than anything that could stand here"]
+    spaces = np.flatnonzero(np.frombuffer(ascii_, np.uint8) == ord(" "))
+    lengths = np.diff(spaces, prepend=-1, append=len(ascii_)) - 1
+    if lengths.max() > MOST_DIGITS:
+        long = text.split(" ")[int(lengths.argmax())]
+        return None, [f"found the number {short(long)}, larger than anything that could stand here"]
     return np.fromstring(text, np.int64, sep=" "), []
 
 
