@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.repo import Repo
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -207,6 +207,7 @@ def test_the_cache_is_where_dvcs_configuration_says(tmp_path):
     assert cache_folder(tmp_path) == tmp_path / ".dvc" / "../shared"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
 def test_any_lock_has_an_end_and_lists_each_stage_once(edges):
     lock = {"stages": {f"s{i}": {"cmd": "x", "deps": [], "outs": [{"path": f"o{i}", "md5": "m"}]} for i in range(6)}}
