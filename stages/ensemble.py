@@ -10,9 +10,14 @@ from segpipe.ensemble.average import Ensemble, load_predictions
 from segpipe.ensemble.decide import decide
 from segpipe.libraries import SCORING, library_versions
 from segpipe.metrics.confusion import mean_iou
+from segpipe.params import stop_on
 from segpipe.stage import open_stage, run_stage, write_json
 from segpipe.strips import write_strips
-from segpipe.submission import check_submission, write_submission
+from segpipe.submission.fit import fit_problems
+from segpipe.submission.layout import layout_of
+from segpipe.submission.sample import sample_of
+from segpipe.submission.verify import verify_submission
+from segpipe.submission.write import write_submission
 from segpipe.tables import write_confusion, write_iou
 from segpipe.wire import check_wired
 
@@ -29,19 +34,19 @@ def main() -> None:
     arguments = parser.parse_args()
     params = open_stage(__file__)
     check_wired(params)
-    folds, formats = params.split.train_folds, params.submission.formats
+    folds, root = params.split.train_folds, Path(params.data.root)
     prepared = Prepared(arguments.prepared, judge=True)
+    test = [prepared.entries[index].file_name for index in prepared.sets["test"]]
+    stop_on("the submission", fit_problems(params.submission, root, test, prepared.classes))
+    layout = layout_of(params.submission, prepared.classes, sample_of(params.submission, root))
     predictions = load_predictions(arguments.predictions, params.member_names, folds)
     ensemble = Ensemble(prepared, predictions, folds)
     judged = [prepared.entries[index] for index in ensemble.judge_indices]
     decision = decide(ensemble, params)
     chosen, selection, groups = decision.chosen, decision.selection, decision.groups
 
-    test = [prepared.entries[index] for index in prepared.sets["test"]]
     label_maps = ((prepared.entries[index].file_name, labels) for index, labels in ensemble.test_label_maps(chosen))
-    write_submission(arguments.out, formats, label_maps, prepared.classes)
-    expected = [(entry.file_name, params.submission.size or (entry.height, entry.width)) for entry in test]
-    check_submission(arguments.out, formats, expected, prepared.classes.num_classes)
+    verify_submission(arguments.out, layout, write_submission(arguments.out, layout, label_maps))
 
     said = ensemble.provenance() | {"libraries": library_versions(SCORING)}
     write_json(arguments.out / "selection.json", selection | said)

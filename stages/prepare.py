@@ -1,10 +1,12 @@
 """Check, rasterise, resize and pack the data set; draw the folds."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from segpipe.data.prepare.prepare import prepare
 from segpipe.stage import open_stage, run_stage
+from segpipe.submission.fit import fit_problems
 
 
 def main() -> None:
@@ -13,7 +15,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     params = open_stage(__file__)
-    prepare(params.data, params.split, arguments.out)
+    fits = partial(fit_problems, params.submission, Path(params.data.root))  # refuses only: no parameter of this stage
+    prepare(params.data, params.split, arguments.out, objection=fits)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from segpipe.inference.teach import teach
 from segpipe.models.checkpoint import load_segmenter, read_card
 from segpipe.params import load_params
 from segpipe.stage import read_json
-from segpipe.submission import png_path, read_png
+from segpipe.submission.png import png_path, read_png
 from segpipe.training.evaluate import ONE_LOOK
 from segpipe.training.member import Job, train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run

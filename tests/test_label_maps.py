@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path_factory, place, bit):
 def test_a_small_file_that_unpacks_to_something_huge_is_not_unpacked(tmp_path, monkeypatch):
     bomb = raw_png(np.zeros((1, 1), int), 8, 0)
     bomb = bomb[:16] + (60_000).to_bytes(4, "big") * 2 + bomb[24:]
-    monkeypatch.setattr("segpipe.data.source.png._decode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("segpipe.data.source.png.decode", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(ImageFault, match="has height 60000 and width 60000"):
         opened(tmp_path, bomb, 4, 6)
 

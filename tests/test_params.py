@@ -335,3 +335,39 @@ def test_a_file_that_is_no_mapping_of_sections_is_refused_by_name(tmp_path, text
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(ValueError, match=r"params\.yaml: not found; run the command in the project's top folder"):
         load_params(tmp_path / "params.yaml")
+
+
+# What is submitted
+
+RLE = RAW["submission"]["rle"]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"submission.formats": ["rel"]}, "formats.0: found 'rel'; allowed: pixels, rle, png; did you mean rle?"),
+        ({"submission.formats": ["png", "png"]}, "submission: formats: found png twice; name each once"),
+        (
+            {"submission.formats": ["pixels", "rle"], "submission.sample": "sample.csv"},
+            "submission: sample: 'sample.csv' says columns, ids and order of one CSV, but formats has pixels and rle "
+            "of pixels and rle; name one of them, or leave sample empty",
+        ),
+        ({"submission.rle.columns": ["id"]}, "submission.rle.columns: ['id'] is no header; expected the names of two"),
+        ({"submission.rle.id": "{file}_{class}"}, "rle.id: '{file}_{class}' names {file}; there are {file_name}, "),
+        ({"submission.rle.id": "{stem.__class__}"}, "names {stem.__class__}; there are {file_name}"),
+        ({"submission.rle.id": "{stem}_{class"}, "submission.rle.id: '{stem}_{class' has a brace without its partner"),
+        ({"submission.rle.id": "{class}"}, "submission.rle: id: '{class}' does not name the image"),
+        ({"submission.rle.id": "{stem}"}, "submission.rle: id: '{stem}' names no class (rows: image_class)"),
+        ({"submission.rle.rows": "image"}, "names a class, but a row stands for an image (rows: image)"),
+        ({"submission.rle.row": "image"}, "submission.rle.row: unknown key; did you mean submission.rle.rows?"),
+    ],
+)
+def test_submissions_that_cannot_be_are_refused(changes, said):
+    (found,) = problems({"submission.rle": RLE | {"rows": "image_class", "id": "{file_name}_{class}"}} | changes)
+    assert said in found
+
+
+def test_each_form_of_run_lengths_is_allowed():
+    rle = RLE | {"rows": "image", "id": "{stem}", "classes": ["Glass"]}
+    changes = {"submission.formats": ["rle"], "submission.sample": "sample.csv", "submission.rle": rle}
+    assert check_params(changed(changes)).submission.rle.classes == ("Glass",)

@@ -25,7 +25,8 @@ from segpipe.score.candidate import score_candidate
 from segpipe.score.labels import score_labels
 from segpipe.score.sheet import Judged, fill_sheet, to_json, to_text
 from segpipe.stage import write_json
-from segpipe.submission import write_submission
+from segpipe.submission.layout import layout_of
+from segpipe.submission.write import write_submission
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("Background", "Glass", "Paper", "Metal")
@@ -190,14 +191,14 @@ def test_score_runs_without_torch(project):
 def label_maps(project):
     """Params, and the true label maps of 24 images as `submission` writes them, at the scored size of 4 x 6."""
     params = load_params()
-    submission = params.submission.model_copy(update={"size": (4, 6)})
+    submission = params.submission.model_copy(update={"size": (4, 6), "formats": ("png",)})
     params = params.model_copy(
         update={"submission": submission, "data": params.data.model_copy(update={"root": str(project / "raw")})}
     )
     prepared = Prepared(project / "data/prepared", judge=True)
     held_out = [i for i, entry in enumerate(prepared.entries) if entry.file_name.startswith("held")]
     maps = ((prepared.entries[i].file_name, prepared.native_target(i)[::2, ::2]) for i in held_out)
-    write_submission(project / "out", ("png",), maps, prepared.classes)
+    write_submission(project / "out", layout_of(submission, prepared.classes, None), maps)
     return params, project / "out/png", project / "raw/val.json"
 
 
@@ -288,8 +289,8 @@ def test_maps_that_are_missing_or_of_another_size_or_class_are_all_named(label_m
     assert [line.strip() for line in named] == [
         "classes.json: found the classes ['Background', 'Bottle'], expected ['Background', 'Glass', 'Paper', 'Metal'], "
         "as the truth has them",
-        "held3.png: missing or not a PNG",
-        "held5.png: found (8, 12) uint8, expected (4, 6) uint8",
+        "held3.png: missing",
+        "held5.png: found 8 x 12 pixels, expected 4 x 6",
         "held7.png: found class 4, expected 0 to 3",
     ]
 

@@ -39,7 +39,7 @@ HOUSE = [
     ["strips", "submission"],
     ["score"],
     ["report"],
-    ["wire", "recipe", "viewer"],
+    ["wire", "recipe", "viewer", "provenance"],
     ["claims", "doctor"],
     ["show"],
     ["cli"],
@@ -283,6 +283,11 @@ def test_files_of_encoder_weights_are_dependencies_of_the_stages_that_train(tmp_
     assert wire(files, copy) == [], "a second call changes nothing"
     assert wire(with_weights("imagenet", None), copy) == ["baseline", "retrain"]
     assert copy.read_text(encoding="utf-8") == before, "tags are no files"
+
+
+def test_a_sample_submission_is_read_by_the_stage_that_writes():
+    given = PARAMS.model_copy(update={"submission": PARAMS.submission.model_copy(update={"sample": "sample.csv"})})
+    assert member_deps(given)["ensemble"] == [*member_deps(PARAMS)["ensemble"], "${data.root}/sample.csv"]
 
 
 def with_folds(*folds) -> Params:

@@ -10,10 +10,14 @@ from typing import Annotated
 import typer
 
 from segpipe.params import load_params, stop_on
+from segpipe.provenance.commands import app as provenance
 from segpipe.show.commands import app as show
+from segpipe.submission.commands import app as submission
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(show, name="show")
+app.add_typer(submission)
+app.add_typer(provenance)
 
 
 @app.callback()

@@ -25,6 +25,7 @@ def member_deps(params: Params) -> dict[str, list[str]]:
     members, folds = params.member_names, params.split.train_folds
     models = [f"{member}-{fold}" for member in members for fold in folds]
     predictions = [f"data/predictions/{round_}-{model}" for round_ in ROUNDS for model in models]
+    sample = [f"${{data.root}}/{params.submission.sample}"] if params.submission.sample else []
     report = ["data/submission", *predictions]
     report += [f"metrics/{round_}/{model}.json" for round_ in ROUNDS for model in models]
     report += [f"plots/{round_}/{model}" for round_ in ROUNDS for model in models]
@@ -33,7 +34,7 @@ def member_deps(params: Params) -> dict[str, list[str]]:
     report += ["metrics/ensemble.json", "plots/ensemble"]
     return {
         "teach": ["data/prepared", *(f"data/models/baseline/{member}-${{item.fold}}" for member in members)],
-        "ensemble": ["data/prepared", *predictions],
+        "ensemble": ["data/prepared", *predictions, *sample],
         "report": ["data/prepared", *report],
     }
 
@@ -152,6 +153,6 @@ def check_wired(params: Params, path: Path = PIPELINE) -> None:
         if found != deps:
             missing, extra = sorted(set(deps) - set(found)), sorted(set(found) - set(deps))
             raise ValueError(
-                f"dvc.yaml: stage {stage} does not fit member_names and split.train_folds of params.yaml "
-                f"(missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
+                f"dvc.yaml: stage {stage} does not fit member_names, split.train_folds and submission.sample of "
+                f"params.yaml (missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
             )

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from malformed import entries, label_maps, lists
+from malformed import entries, label_maps, lists, samples
 from malformed.case import Case
 from malformed.project import refusal
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/bad-input.md"
-SECTIONS = lists.SECTIONS | entries.SECTIONS | label_maps.SECTIONS
+SECTIONS = lists.SECTIONS | entries.SECTIONS | label_maps.SECTIONS | samples.SECTIONS
 CASES = [case for cases in SECTIONS.values() for case in cases]
 
 HEAD = """# What bad input is told

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ruamel.yaml import YAML
 
 from segpipe.data.prepare.prepare import prepare
 from segpipe.params import load_params
+from segpipe.submission.fit import fit_problems
 
 Break = Callable[[Path], None]  # damages the folder of raw data at this path
 
@@ -70,7 +72,8 @@ def refusal(folder: Path, break_it: Break | None, params: dict[str, Any]) -> str
     with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):  # the progress bar
         try:
             loaded = load_params()
-            prepare(loaded.data, loaded.split, Path(OUT))
+            fits = partial(fit_problems, loaded.submission, Path(loaded.data.root))  # as stages/prepare.py
+            prepare(loaded.data, loaded.split, Path(OUT), objection=fits)
         except ValueError as error:
             assert type(error) is ValueError, "a message made for people, not one of a library"
             return str(error)

@@ -12,6 +12,7 @@ from segpipe.params.sections import (
     candidate_names,
     fitted_names,
 )
+from segpipe.params.submission import RleParams, SubmissionParams
 from segpipe.params.training import (
     OVERRIDABLE,
     LossParams,
@@ -38,8 +39,10 @@ __all__ = [
     "Params",
     "PasteParams",
     "PseudoLabelParams",
+    "RleParams",
     "SchedulerParams",
     "SplitParams",
+    "SubmissionParams",
     "TrackingParams",
     "TrainParams",
     "ViewParams",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from segpipe.params.submission import SubmissionParams
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import (
     ALL,
@@ -160,13 +161,6 @@ class EnsembleParams(Section):
     def cleans(self) -> bool:
         """Whether there is a candidate `cleaned`."""
         return bool(self.min_pixels or self.fill_holes)
-
-
-class SubmissionParams(Section):
-    """What goes out."""
-
-    formats: Annotated[tuple[Literal["pixels", "png"], ...], BeforeValidator(as_tuple), Field(min_length=1)]
-    size: Size | None
 
 
 class TrackingParams(Section):

@@ -18,7 +18,7 @@ from segpipe.labels import IGNORE_INDEX, ClassTable, build_class_table
 from segpipe.metrics.confusion import confusion_matrix
 from segpipe.params import Params
 from segpipe.score.sheet import Judged, ScoreSheet, Size, fill_sheet
-from segpipe.submission import png_path, read_png
+from segpipe.submission.png import png_path, read_png
 
 
 def score_labels(params: Params, folder: Path, truth: Path, root: Path | None = None) -> ScoreSheet:

@@ -93,7 +93,7 @@ def check_data(data: DataParams, split: SplitParams, *, processes: int | None = 
     given = check_folds(files, findings, data, split)
     if not findings.stop(data.on_problem):
         files = leave_out_incomplete(files, findings)
-    classes = _classes(files, data)
+    classes = known_classes(files, data)
     census = Census(classes) if classes else None
     work, opened, prints = partial(look, classes=classes, data=data), [], []
     with closing(sound_images(list_sources(files), work, findings, "check", processes)) as sound:
@@ -163,8 +163,8 @@ def data_check(census: Census, sets: Mapping[str, list[int]], findings: Findings
     }
 
 
-def _classes(files: Files, data: DataParams) -> ClassTable | None:
-    """None where `check_lists` has something to say against them."""
+def known_classes(files: Files, data: DataParams) -> ClassTable | None:
+    """The class table; None where `check_lists` has something to say against them."""
     if not files["train"]:
         return None
     try:

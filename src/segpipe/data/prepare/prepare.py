@@ -14,7 +14,7 @@ import numpy as np
 
 from segpipe.data.fold_table import FoldRow, num_folds, write_fold_rows
 from segpipe.data.prepare.census import Census
-from segpipe.data.prepare.check import data_check
+from segpipe.data.prepare.check import data_check, known_classes
 from segpipe.data.prepare.duplicates import near_duplicates
 from segpipe.data.prepare.fold_check import check_folds
 from segpipe.data.prepare.folds import Labeled, draw_folds, join_groups, torn_pairs
@@ -56,7 +56,18 @@ class Packed:
     fingerprints: list[bytes] = field(default_factory=list)
 
 
-def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int | None = None) -> None:
+# problems, in sentences, that others see in the names of the test images and the classes (None where these are faulty)
+Objection = Callable[[list[str], ClassTable | None], list[str]]
+
+
+def prepare(
+    data: DataParams,
+    split: SplitParams,
+    out: Path,
+    *,
+    processes: int | None = None,
+    objection: Objection | None = None,
+) -> None:
     """Write the prepared data set to the folder `out`; nothing stays there when it stops.
 
     Images are prepared by so many processes, or by as many as are worth it on this machine's cores; the files have the
@@ -65,9 +76,13 @@ def prepare(data: DataParams, split: SplitParams, out: Path, *, processes: int |
     Raises ValueError with every problem found in params.yaml, the annotation files and the images. With
     `on_problem: skip` broken images, and labelled ones with a broken annotation, are left out and listed in
     `data_check.json`; broken test images, files of other categories and images in two lists are refused all the same.
+    So is what `objection`, if given, has to say.
     """
     files, findings = read_lists(data)
     check_lists(files, findings, data)
+    if objection is not None:
+        test = dict.fromkeys(image.file_name for file in files["test"] for image in file.images)
+        findings.blocking += objection(list(test), known_classes(files, data))
     given = check_folds(files, findings, data, split)
     if findings.stop(data.on_problem):
         # the images are opened all the same, so that those which are broken stand in the same message

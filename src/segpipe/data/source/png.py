@@ -44,9 +44,9 @@ def open_label_map(root: Path, record: ImageRecord) -> np.ndarray:
     header = read_header(encoded, label_map.file_name)
     if fault := size_fault(header, record):  # before it is decoded: a small file may hold a huge picture
         raise ImageFault(*fault)
-    if damage := _damage(encoded):
-        raise ImageFault(f"{label_map.file_name} {damage}", "a whole PNG file")
-    values = _decode(encoded, header, label_map.file_name)
+    if harm := damage(encoded):
+        raise ImageFault(f"{label_map.file_name} {harm}", "a whole PNG file")
+    values = decode(encoded, header, label_map.file_name)
     _check_values(values, label_map)
     return values
 
@@ -91,7 +91,7 @@ def size_fault(header: PngHeader, record: ImageRecord) -> tuple[str, str] | None
     return found, f"height {record.height} and width {record.width}, as {record.file_name} has"
 
 
-def _damage(encoded: bytes) -> str | None:
+def damage(encoded: bytes) -> str | None:
     """What is wrong with the chunks: Pillow gives pixels of a file that was cut off late or changed since."""
     place, kind = len(SIGNATURE), b""
     while kind != b"IEND":
@@ -105,7 +105,8 @@ def _damage(encoded: bytes) -> str | None:
     return None
 
 
-def _decode(encoded: bytes, header: PngHeader, name: str) -> np.ndarray:
+def decode(encoded: bytes, header: PngHeader, name: str) -> np.ndarray:
+    """The pixel values, (height, width) uint8 or uint16, of a file whose header was read; ImageFault where it fails."""
     try:
         with Image.open(BytesIO(encoded), formats=("PNG",)) as picture:
             values = np.asarray(picture)
