@@ -24,7 +24,8 @@ def main() -> None:
     set_threads(params.train.threads)
     teachers = [arguments.models / f"{member}-{arguments.fold}" for member in params.member_names]
     prepared = Prepared(arguments.prepared, fold=arguments.fold)
-    teach(prepared, arguments.fold, teachers, flips=params.teach.flips, out=arguments.out)
+    flips, checkpoints = params.teach.flips, params.teach.checkpoints
+    teach(prepared, arguments.fold, teachers, flips=flips, checkpoints=checkpoints, out=arguments.out)
 
 
 if __name__ == "__main__":
