@@ -107,7 +107,7 @@ def test_the_report_says_who_is_scored_and_who_is_submitted(crossed):
 def test_a_model_of_all_cannot_teach_a_fold(crossed, tmp_path):
     with pytest.raises(ValueError, match="main-all learned from 2 of the images that it would choose anything on"):
         teachers = [crossed / "data/models/baseline/main-all"]
-        teach(Prepared(crossed / "data/prepared", fold=0), 0, teachers, flips=False, out=tmp_path)
+        teach(Prepared(crossed / "data/prepared", fold=0), 0, teachers, flips=False, checkpoints=False, out=tmp_path)
 
 
 @pytest.mark.parametrize("parent", ["pseudo", "baseline"])

@@ -68,7 +68,7 @@ def make_pseudo_labels(prepared: Prepared, fold: FoldName, folder: Path, params:
         evidence.add(prepared.entries[index].group, *taught.answer(index), prepared.target(index))
     thresholds = choose_thresholds(params, predicted, evidence)
     kept = _write_labels(prepared, taught, used, thresholds, out)
-    images["kept"] = images.index.map(kept.shares).fillna(0.0)
+    images["kept"] = [kept.shares.get(index, 0.0) for index in images.index]
     counted = Counted(predicted, kept.counts, *_kept_of_tune(prepared, taught, thresholds), labeled.sum(0))
     quality = quality_table(prepared.classes.names, counted, evidence, thresholds, params.certainty)
     calibration = calibration_table(evidence)
@@ -95,7 +95,8 @@ def _judge_images(prepared: Prepared, fold: FoldName, taught: Taught, labeled: n
     predicted = np.array(counts, np.int64).reshape(len(images), num_classes)
     images["pixels"] = predicted.sum(1)
     images["plausibility"] = plausibility(shares_of(predicted), shares_of(labeled))
-    images["left_out"] = images.index.map({copy.index: copy.why for copy in copies}).fillna("")
+    why = {copy.index: copy.why for copy in copies}
+    images["left_out"] = [why.get(index, "") for index in images.index]
     apart = images["left_out"] == ""
     scores = reliability(images.loc[apart, list(SIGNS)])
     images["reliability"] = np.nan
