@@ -6,6 +6,8 @@ found; for its own by class; and whether the images that are called reliable are
 
     PYTHONPATH=src python benchmarks/pseudo_quality.py . --sample              # the embedded sample: its truth is drawn
     PYTHONPATH=src python benchmarks/pseudo_quality.py CAMVID --truth labeled_266.json   # with the truth in a COCO file
+
+Images of the pool that the file does not list are left out of everything.
 """
 
 import argparse
@@ -22,9 +24,10 @@ from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.resize import resize_labels
 from segpipe.data.sample.write import truth_of
 from segpipe.data.source.coco import read_coco
-from segpipe.data.source.lists import list_sources
+from segpipe.data.source.lists import Source, list_sources
 from segpipe.data.source.target import target_of
 from segpipe.data.split import fold_name
+from segpipe.data.store import PackedWriter
 from segpipe.labels import IGNORE_INDEX
 from segpipe.metrics.confusion import confusion_matrix, mean_iou
 from segpipe.params import DataParams, Params, PseudoLabelParams, load_params
@@ -51,10 +54,12 @@ def main() -> None:
     params = load_params(arguments.project / "params.yaml")
     prepared = Prepared(arguments.project / "data/prepared", fold=arguments.fold)
     folder = arguments.project / "data/taught" / str(arguments.fold)
-    targets = read_targets(prepared, params, arguments.truth)
+    targets = read_targets(prepared, params, None if arguments.sample else arguments.truth)
+    print(f"{len(targets)} images of the pool with known truth, of {len(prepared.pool())}", flush=True)
     tables = {}
     with tempfile.TemporaryDirectory() as work:
         rows, own = [], None
+        folder = taught_of_known(Taught(folder), targets, Path(work) / "taught")
         for name, section in settings(params.pseudo_label):
             made = make_pseudo_labels(prepared, arguments.fold, folder, section, Path(work) / name)
             counted = count(prepared, PseudoLabels(Path(work) / name), targets)
@@ -84,7 +89,7 @@ def settings(own: PseudoLabelParams) -> Iterator[tuple[str, PseudoLabelParams]]:
 
 
 def read_targets(prepared: Prepared, params: Params, truth: Path | None) -> Targets:
-    """True label maps of the pool; of the sample, drawn, where no file is given. ValueError where one is missing."""
+    """True label maps of the pool; of the sample, drawn, where no file is given. ValueError where none is known."""
     with tempfile.TemporaryDirectory() as work:
         if truth is None:
             sample, truth = params.sample, Path(work) / "truth.json"
@@ -94,12 +99,27 @@ def read_targets(prepared: Prepared, params: Params, truth: Path | None) -> Targ
         raise ValueError("\n".join(map(str, problems)))
     sources = {source.record.file_name: source for source in list_sources({"judge": [file]})}
     wanted = {prepared.entries[index].file_name: index for index in prepared.pool()}
-    if missing := sorted(set(wanted) - set(sources)):
-        raise ValueError(f"{truth}: lacks {len(missing)} images of the pool, such as {missing[0]}")
-    return {index: _target(prepared, params.data, sources[name], index) for name, index in wanted.items()}
+    if not wanted.keys() & sources.keys():
+        raise ValueError(f"{truth}: lists no image of the pool, such as {next(iter(wanted), 'none')}")
+    known = {name: index for name, index in wanted.items() if name in sources}
+    return {index: _target(prepared, params.data, sources[name], index) for name, index in known.items()}
 
 
-def _target(prepared: Prepared, data: DataParams, source: object, index: int) -> np.ndarray:
+def taught_of_known(taught: Taught, targets: Targets, out: Path) -> Path:
+    """The teachers' answers for images whose truth is known, and for tune images, in a folder of their own."""
+    pool = [index for index in taught.pool if index in targets]
+    indices = [*pool, *taught.tune]
+    with PackedWriter(out / "classes") as classes, PackedWriter(out / "confidence") as confidences:
+        for predicted, confidence in map(taught.answer, indices):
+            classes.add(predicted)
+            confidences.add(confidence)
+    taught.images.loc[indices].to_csv(out / "images.csv", errors="surrogatepass")
+    card = {"teachers": taught.teachers, "pool": pool, "tune": list(taught.tune)}
+    write_json(out / "card.json", card | {"lineage": taught.lineage.to_json()})
+    return out
+
+
+def _target(prepared: Prepared, data: DataParams, source: Source, index: int) -> np.ndarray:
     fill = 0 if data.background == "class" else IGNORE_INDEX
     native = target_of(source, Path(data.root), prepared.classes, overlap=data.overlap, fill=fill)
     return resize_labels(native, prepared.images.shape(index)[:2])

@@ -102,8 +102,8 @@ def _cross_problems(params: "Params") -> list[str]:
             )
     if {"split", "pseudo_label"} <= has and _unknown_precision(params):
         problems.append(
-            "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images that say how "
-            "precise a class is; use fixed or top_fraction, or train numbered folds only"
+            "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images to "
+            "say how precise a class is; use fixed or top_fraction, or train numbered folds only"
         )
     if "member_names" in has:
         problems += _doubled("member_names", params.member_names)
