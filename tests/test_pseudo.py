@@ -172,6 +172,17 @@ def test_the_most_reliable_images_are_used_and_the_table_says_which(tmp_path, pr
     assert images["reliability"].tolist() == [1, 0.5, 0] and images["kept"].tolist() == [1, 1, 0]
 
 
+def test_answers_for_other_images_are_refused(tmp_path, prepared):
+    taught = teach(tmp_path / "taught", prepared, [([0] * 5, [SURE] * 5)])
+    table = (taught / "images.csv").read_text()
+    (taught / "images.csv").write_text(table.replace("p.png", "other.png"))
+    with pytest.raises(ValueError, match=r"found answers for 1 images .* such as other\.png; .*dvc repro teach@0"):
+        make_pseudo_labels(prepared, 0, taught, AT_60, tmp_path / "pseudo")
+    (taught / "images.csv").write_text(table)
+    with pytest.raises(ValueError, match="no tune images of fold all"):
+        make_pseudo_labels(prepared, "all", taught, AT_60, tmp_path / "pseudo")
+
+
 def test_a_threshold_changes_no_answer_of_the_teachers(tmp_path, prepared):
     pool = [([0, 0, 1, 1, 1], [255, 150, 255, 153, 20])] * 2
     _, share, _ = make(tmp_path, prepared, *pool)

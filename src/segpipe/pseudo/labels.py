@@ -2,7 +2,7 @@
 
     taught ─> guard (no copies of held-out images) ─> reliability (which images) ─> thresholds (which pixels) ─> quality
 
-Seconds, no inference: the answers are read twice, to count and to keep. Needs no torch.
+Seconds, no inference: the answers are read three times, for images, counts and labels. Needs no torch.
 """
 
 from dataclasses import dataclass
@@ -54,9 +54,10 @@ def make_pseudo_labels(prepared: Prepared, fold: FoldName, folder: Path, params:
 
     Images of which no pixel is kept are left out, and so are copies of held-out images. An empty pool, or thresholds
     that keep nothing, give an empty set with a warning. Raises ValueError where the teachers know what the fold holds
-    out, and as `choose_thresholds` does.
+    out, where their answers are of other images than the prepared ones, and as `choose_thresholds` does.
     """
     taught, num_classes = Taught(folder), prepared.classes.num_classes
+    _refuse_other_images(prepared, fold, taught)
     refuse_leaks(prepared, fold, taught.lineage, f"{folder}: its teachers")
     labeled = _labeled_counts(prepared, fold)
     images = _judge_images(prepared, fold, taught, labeled, params.keep)
@@ -76,6 +77,18 @@ def make_pseudo_labels(prepared: Prepared, fold: FoldName, folder: Path, params:
     _warn(taught, kept, thresholds, prepared.classes.names, params)
     table = images.drop(columns="pixels").sort_values("reliability", ascending=False, kind="stable")
     return Made(share, quality, calibration, table, summary(quality, calibration))
+
+
+def _refuse_other_images(prepared: Prepared, fold: FoldName, taught: Taught) -> None:
+    names = taught.images["file_name"].to_dict()
+    expected = {*prepared.pool(), *prepared.folds[fold].tune}
+    other = [name for index, name in names.items() if index not in expected]
+    other += [name for index, name in names.items() if index in expected and prepared.entries[index].file_name != name]
+    if other:
+        raise ValueError(
+            f"{taught.folder}: found answers for {len(other)} images that are not in the pool and no tune images of "
+            f"fold {fold}, such as {other[0]}; the data or the fold are others: run `dvc repro teach@{fold}`"
+        )
 
 
 def _labeled_counts(prepared: Prepared, fold: FoldName) -> np.ndarray:
