@@ -5,7 +5,7 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.split import fold_name
-from segpipe.pseudo import make_pseudo_labels
+from segpipe.pseudo.labels import make_pseudo_labels
 from segpipe.stage import open_stage, run_stage, write_json
 
 
@@ -21,8 +21,9 @@ def main() -> None:
     arguments = parser.parse_args()
     params = open_stage(__file__)
     prepared = Prepared(arguments.prepared, fold=arguments.fold)
-    kept = make_pseudo_labels(prepared, arguments.taught, params.pseudo_label, arguments.out, arguments.plots)
-    write_json(arguments.metrics, {"kept": kept})
+    made = make_pseudo_labels(prepared, arguments.fold, arguments.taught, params.pseudo_label, arguments.out)
+    made.write(arguments.plots)
+    write_json(arguments.metrics, {"kept": made.share_kept})
 
 
 if __name__ == "__main__":

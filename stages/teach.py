@@ -26,7 +26,7 @@ def main() -> None:
         prepared = Prepared(arguments.prepared, fold=arguments.fold)
         indices = [*prepared.pool(), *prepared.folds[arguments.fold].tune]
         work = Work("teach", prepared, indices, params.teach, params.train, arguments.out)
-    teach(work, arguments.fold, teachers)
+    teach(work, arguments.fold, teachers, checkpoints=params.teach.checkpoints)
 
 
 if __name__ == "__main__":

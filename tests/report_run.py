@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from segpipe.data.fold_table import FoldRow, write_fold_rows
 from segpipe.data.lineage import Lineage
+from segpipe.data.near_copies import write_near_copies
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check
 from segpipe.data.prepare.image_census import image_census
@@ -23,7 +24,7 @@ from segpipe.inference.probs import PredictionWriter
 from segpipe.labels import IGNORE_INDEX, ClassTable, distinct_colors
 from segpipe.metrics.confusion import mean_iou
 from segpipe.params import Params, check_params
-from segpipe.pseudo import make_pseudo_labels
+from segpipe.pseudo.labels import make_pseudo_labels
 from segpipe.report.page import write_report
 from segpipe.stage import write_json
 from segpipe.tables import write_confusion, write_iou
@@ -52,10 +53,12 @@ def fake_params(folds: int) -> Params:
     return check_params(raw)
 
 
-def write_run(folder: Path, params: Params, *, confidence: float = 0.6, seed: int = 0) -> None:
+def write_run(
+    folder: Path, params: Params, *, confidence: float = 0.6, seed: int = 0, near_copies: dict[int, str] | None = None
+) -> None:
     """All that the report reads, drawn at random, through the writers of the stages before it."""
     rng = np.random.default_rng(seed)
-    write_prepared(folder / "prepared", rng)
+    write_prepared(folder / "prepared", rng, near_copies or {})
     for fold in params.split.train_folds:
         for member in params.member_names:
             for round_ in ("baseline", "retrain"):
@@ -64,7 +67,7 @@ def write_run(folder: Path, params: Params, *, confidence: float = 0.6, seed: in
     write_ensemble(folder, params)
 
 
-def write_prepared(folder: Path, rng: np.random.Generator) -> None:
+def write_prepared(folder: Path, rng: np.random.Generator, near_copies: dict[int, str]) -> None:
     judge = {image: (0, "judge") for image in range(10)} | {image: (1, "judge") for image in range(10, 16)}
     held_out = judge | {16: (0, "tune"), 17: (0, "tune"), 18: (1, "tune"), 19: (1, "tune")}
     sets = {"labeled": list(range(20)), "judge": [], "test": [20, 21, 22], "unlabeled": [23, 24, 25, 26]}
@@ -87,6 +90,7 @@ def write_prepared(folder: Path, rng: np.random.Generator) -> None:
     write_json(folder / "classes.json", CLASSES.to_json())
     rows = [FoldRow(f"a&b/{i:02}.jpg", f"scene {i}", *held_out[i]) for i in range(20)]
     write_fold_rows(folder / "folds.csv", rows)
+    write_near_copies(folder / "near_copies.csv", [entry["file_name"] for entry in entries], near_copies)
     write_json(folder / "data_check.json", write_check(folder, sets))
 
 
@@ -133,16 +137,15 @@ def write_pseudo(folder: Path, params: Params, fold: int, confidence: float, rng
             classes.add(rng.integers(3, size=(SIDE // 2, SIDE // 2)).astype(np.uint8))
             confidences.add(rng.integers(256, size=(SIDE // 2, SIDE // 2)).astype(np.uint8))
     card = {"teachers": ["t"], "pool": list(prepared.pool()), "tune": list(prepared.folds[fold].tune)}
-    card |= {"agreement": rng.random(len(indices)).tolist(), "lineage": {"learned_from": [], "tuned_on": []}}
-    write_json(taught / "card.json", card)
-    kept = make_pseudo_labels(
-        prepared,
-        taught,
-        params.pseudo_label.model_copy(update={"confidence": confidence}),
-        folder / "pseudo" / str(fold),
-        folder / "plots" / "pseudo_label" / str(fold),
-    )
-    write_json(folder / "metrics" / "pseudo_label" / f"{fold}.json", {"kept": kept})
+    write_json(taught / "card.json", card | {"lineage": {"learned_from": [], "tuned_on": []}})
+    names = [prepared.entries[index].file_name for index in indices]
+    signs = ("member_agreement", "checkpoint_agreement", "mean_confidence")
+    table = {"index": indices, "file_name": names} | {sign: rng.random(len(indices)) for sign in signs}
+    pd.DataFrame(table).to_csv(taught / "images.csv", index=False)
+    section = params.pseudo_label.model_copy(update={"confidence": confidence})
+    made = make_pseudo_labels(prepared, fold, taught, section, folder / "pseudo" / str(fold))
+    made.write(folder / "plots" / "pseudo_label" / str(fold))
+    write_json(folder / "metrics" / "pseudo_label" / f"{fold}.json", {"kept": made.share_kept})
 
 
 def write_ensemble(folder: Path, params: Params) -> None:

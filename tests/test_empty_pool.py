@@ -63,4 +63,4 @@ def test_the_report_says_what_there_is_not(run):
     assert "There is no test set: the submission has no rows." in page
     assert "There are no unlabelled images, so there are no pseudo labels" in page
     assert ">nan" not in page.lower()
-    assert pd.read_csv(run[0] / "plots/pseudo_label/0/agreement.csv").empty
+    assert pd.read_csv(run[0] / "plots/pseudo_label/0/images.csv").empty

@@ -111,7 +111,7 @@ def test_a_model_of_all_cannot_teach_a_fold(crossed, tmp_path):
     with pytest.raises(ValueError, match="main-all learned from 2 of the images that it would choose anything on"):
         teachers = [crossed / "data/models/baseline/main-all"]
         prepared, params = Prepared(crossed / "data/prepared", fold=0), load_params(crossed / "params.yaml")
-        teach(Work("teach", prepared, [], params.teach, params.train, tmp_path), 0, teachers)
+        teach(Work("teach", prepared, [], params.teach, params.train, tmp_path), 0, teachers, checkpoints=False)
 
 
 @pytest.mark.parametrize("parent", ["pseudo", "baseline"])

@@ -56,7 +56,7 @@ def test_the_committed_file_loads():
         ("model.dropout.decodr", 0.5, "model.dropout.decodr: unknown key; did you mean model.dropout.decoder?"),
         ("los", {}, "los: unknown key; did you mean loss?"),
         ("teach.confidence", 0.5, "teach.confidence: unknown key here; did you mean pseudo_label.confidence?"),
-        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap"),
+        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, checkpoints"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(key, value, said):
@@ -251,6 +251,10 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
         ({"split.train_folds": [1]}, "split.train_folds: [1] names 1; there is fold 0, and all"),
         ({"split.train_folds": ["all"]}, "ensemble.rule, split.train_folds: found best with all alone"),
         ({"split.train_folds": [0, "all"], "data.test": None}, "split.train_folds, data.test: found all with no"),
+        (
+            {"split.train_folds": [0, "all"], "pseudo_label.threshold": "per_class"},
+            "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images",
+        ),
         (THREE | {"split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
         (TWO_MEMBERS | {"member_names": ["main", "main"]}, "member_names: found an entry twice in ['main', 'main']"),
         (TWO_MEMBERS | {"members": {"main": {}}}, "members: no entry for 'second' of member_names; add `second: {}`"),

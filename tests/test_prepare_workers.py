@@ -51,7 +51,7 @@ def test_one_and_two_processes_write_the_same_bytes(root, codec):
         files(prepare_folder(root, codec=codec, unlabeled="pool.json", image_size=[5, 6], processes=processes))
         for processes in (1, 2)
     )
-    assert len(alone) == 13 and alone == both
+    assert len(alone) == 14 and alone == both
 
 
 def test_two_processes_find_what_one_finds_in_the_same_words(root):

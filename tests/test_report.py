@@ -171,16 +171,36 @@ def test_several_folds_have_one_row_a_model_and_nothing_kept_is_said(tmp_path):
     assert "No pixel of the pool was confident enough" in html
 
 
-def test_with_one_member_images_of_the_pool_are_ranked_by_what_was_kept(tmp_path):
+def pool_part(html: str) -> str:
+    return html[html.index('id="pseudo-labels"') : html.index('id="data"')]
+
+
+def test_images_of_the_pool_are_ranked_by_reliability(html):
+    part = pool_part(html)
+    least, most = (part[part.index(f"<caption>{end} reliable") :] for end in ("Least", "Most"))
+    shown = [
+        [float(x) for x in re.findall(r'<td class="number">(0\.\d+|1\.000)</td>', t.split("</table>")[0])]
+        for t in (least, most)
+    ]
+    assert len(shown[0]) == 4 and shown == [sorted(shown[0]), sorted(shown[0], reverse=True)]
+    assert part.index("<h4>Least reliable") < part.index("<h4>Most reliable")
+
+
+def test_with_one_member_nothing_is_said_of_teachers_that_agree(tmp_path):
     params = fake_params(folds=1).model_copy(update={"member_names": ("main",)})
     write_run(tmp_path, params)
-    html = report(tmp_path, params)
-    part = html[html.index('id="pseudo-labels"') : html.index('id="data"')]
-    assert "agree" not in part, "one model always agrees with itself"
-    least, most = (part[part.index(f"<caption>{end} kept") :] for end in ("Least", "Most"))
-    shown = [[float(x) for x in re.findall(r'">([\d.]+)\xa0%</td>', t[: t.index("</table>")])] for t in (least, most)]
-    assert len(shown[0]) == 4 and shown == [sorted(shown[0]), sorted(shown[0], reverse=True)]
-    assert "From the least to the most kept image" in part
+    part = pool_part(report(tmp_path, params))
+    assert "Teachers agree" not in part, "one model always agrees with itself"
+    assert "Checkpoints agree" in part
+
+
+def test_what_the_guard_and_the_ranking_leave_out_is_told(tmp_path):
+    params = fake_params(folds=1)
+    half = params.model_copy(update={"pseudo_label": params.pseudo_label.model_copy(update={"keep": 0.67})})
+    write_run(tmp_path, half, near_copies={0: "a", 23: "a"})  # image 0 judges, 23 is of the pool
+    part = pool_part(report(tmp_path, half))
+    assert "near copy of the held-out a&amp;b/00.jpg" in part
+    assert "pseudo_label.keep left out 1\u00a0less reliable image." in part
 
 
 @pytest.mark.parametrize(("images", "middle"), [(3, False), (12, True)])

@@ -64,6 +64,8 @@ def write_plots(folder: Path, state: str) -> None:
         ("file_name", "miou"),
         (HOSTILE, 0.25 + shift),
     )
+    bins = [(0.25, 0.3 + shift), (0.95, 0.9 + shift)]
+    write(folder / "plots/pseudo_label/0/calibration.csv", ("confidence", "precision"), *bins)
     for history in next(iter(DEFINED[-1].values()))["y"]:
         # tune_miou is empty in epochs that were not validated
         rows = [(epoch, 0.1 / epoch, 1 / epoch + shift, 0.1 * epoch if epoch > 1 else "") for epoch in (1, 2, 3)]

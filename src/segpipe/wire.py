@@ -69,6 +69,13 @@ def plots(params: Params) -> list[dict[str, Any]]:
         for title, template, table, x, y in tables
         if scored
     }
+    if scored:  # of tune images, which `all` has not
+        tables_of = [f"plots/pseudo_label/{fold}/calibration.csv" for fold in scored]
+        drawn["Pseudo labels: right pixels of tune images by confidence"] = {
+            "template": "seg_calibration",
+            "x": "confidence",
+            "y": dict.fromkeys(tables_of, "precision"),
+        }
     drawn |= {
         title: {"template": "seg_curves", "x": "epoch", "y": dict.fromkeys(histories(folds), column)}
         for title, column, folds in curves

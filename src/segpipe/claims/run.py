@@ -16,11 +16,12 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.sample.scenes import KINDS
 from segpipe.data.source.records import Category
+from segpipe.inference.fold import Work
 from segpipe.inference.teach import teach
 from segpipe.labels import build_class_table
 from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import DataParams, Params, stop_on
-from segpipe.pseudo import make_pseudo_labels
+from segpipe.pseudo.labels import make_pseudo_labels
 from segpipe.training.check import check_members
 from segpipe.training.evaluate import Tune, evaluate
 from segpipe.training.job import Job
@@ -104,8 +105,10 @@ def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, 
     if not retrained:
         return baseline.out
     taught, pseudo = folder / "taught", folder / "pseudo"
-    teach(prepared, FOLD, [baseline.out], flips=params.teach.flips, out=taught)
-    make_pseudo_labels(prepared, taught, params.pseudo_label, pseudo, folder / "plots" / "pseudo")
+    looked = [*prepared.pool(), *prepared.folds[FOLD].tune]
+    work = Work("teach", prepared, looked, params.teach, params.train, taught)
+    teach(work, FOLD, [baseline.out], checkpoints=params.teach.checkpoints)
+    make_pseudo_labels(prepared, FOLD, taught, params.pseudo_label, pseudo)
     again = Job("retrain", member, prepared, FOLD, size, folder / "retrain", PseudoLabels(pseudo), baseline.out)
     train_member(again, folder / "plots" / "retrain", tracker)
     return again.out

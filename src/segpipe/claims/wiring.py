@@ -19,7 +19,7 @@ DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embed
 PAGE, VERDICTS = "docs/claims.md", "claims/verdicts.json"
 RUN_CODE = Path("src/segpipe/training/member.py")  # with all that it imports, the code whose digest results carry
 # what labels the pool between two rounds
-LABELLING_CODE = Path("src/segpipe/inference/teach.py"), Path("src/segpipe/pseudo.py")
+LABELLING_CODE = Path("src/segpipe/inference/teach.py"), Path("src/segpipe/pseudo/labels.py")
 _HEADER = """\
 # The claims' own pipeline, written by `segpipe claims` from claims.yaml: change that, not this.
 # `dvc repro claims/dvc.yaml` makes what is missing. Why the runs name no code: src/segpipe/claims/wiring.py

@@ -6,6 +6,7 @@ labelled image but those of a judge file of its own, and has nothing to tune or 
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from typing import Literal
 import numpy as np
 
 from segpipe.data.fold_table import read_folds
+from segpipe.data.near_copies import FILE as NEAR_COPIES
+from segpipe.data.near_copies import read_near_copies
 from segpipe.data.split import Fold
 from segpipe.data.store import PackedArrays
 from segpipe.labels import ClassTable
@@ -52,7 +55,8 @@ class Prepared:
         self.sets = {name: tuple(indices) for name, indices in table["sets"].items()}
         self.image_size = tuple(table["image_size"]) if table["image_size"] else None
         self.resize: Literal["stretch", "letterbox"] = table["resize"]
-        drawn = read_folds(path / "folds.csv", {entry.file_name: i for i, entry in enumerate(self.entries)})
+        self._index = {entry.file_name: i for i, entry in enumerate(self.entries)}
+        drawn = read_folds(path / "folds.csv", self._index)
         self.folds: dict[FoldName, Fold] = dict(enumerate(drawn))
         self.folds[ALL] = Fold(train=tuple(sorted(self.sets["labeled"])), tune=(), judge=())
         self.images = PackedArrays(path / "images")
@@ -78,17 +82,21 @@ class Prepared:
         """(H, W) uint8 label map at the image's own size; PermissionError for a closed judge image."""
         return self._native_targets[self._labeled(index)]
 
-    def hashes(self, indices: tuple[int, ...] | list[int]) -> set[str]:
+    def hashes(self, indices: Iterable[int]) -> set[str]:
         """Content hashes of these images."""
         return {self.entries[index].content_hash for index in indices}
 
-    def named_hashes(self, indices: tuple[int, ...] | list[int]) -> list[tuple[str, str]]:
+    def named_hashes(self, indices: Iterable[int]) -> list[tuple[str, str]]:
         """(file name, content hash) of these images, as Lineage asks for them."""
         return [(self.entries[index].file_name, self.entries[index].content_hash) for index in indices]
 
     def pool(self) -> tuple[int, ...]:
         """The images to pseudo-label: the unlabelled ones, or the test images where none are given."""
         return self.sets["unlabeled"]
+
+    def near_copies(self) -> dict[int, str]:
+        """What picture they show, of the images that stand in a labelled and in an unlabelled list, by index."""
+        return read_near_copies(self.path / NEAR_COPIES, self._index)
 
     def fingerprint(self) -> str:
         """SHA-256 of all that is stored here, in hexadecimal digits; reads the tables, not the images."""

@@ -15,7 +15,7 @@ from segpipe.inference.identity import identity_of
 from segpipe.inference.portions import Keep, Row, Rows, predicted_rows
 from segpipe.inference.predict import Predictor, set_threads
 from segpipe.inference.probs import PredictionWriter, as_stored
-from segpipe.inference.ranks import start_ranks
+from segpipe.inference.ranks import Ranks, start_ranks
 from segpipe.inference.space import megabytes, refuse_full_disk, stored_bytes
 from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter
 from segpipe.params import TrainParams, ViewParams
@@ -70,12 +70,16 @@ def predicted(
     models: dict[Path, tuple[Segmenter, ModelCard]],
     keep: Keep,
     kept: dict[str, Any],
+    *,
+    ranks: Ranks | None = None,
+    part: str = "",
 ) -> Iterator[Rows | None]:
     """What `keep` keeps, given an index of the image table, of each of the work's images, by their place in it.
 
-    `kept` says what `keep` depends on. None in all processes but the first.
+    `kept` says what `keep` depends on. None in all processes but the first. `ranks` are those of this process where it
+    has started them before; `part` names this piece of a stage that has several, each with a state of its own.
     """
-    ranks = start_ranks(work.train.devices)
+    ranks = ranks or start_ranks(work.train.devices)
     set_threads(work.train.threads)
     prepared, indices = work.prepared, work.indices
     predictor = Predictor(
@@ -88,8 +92,8 @@ def predicted(
         lambda position, probs, agreement: keep(indices[position], probs, agreement),
         ranks=ranks,
         identity=_identity(work, list(models), ranks.device) | kept,
-        stage=os.environ.get("DVC_STAGE", f"{work.stage} {work.out.name}"),
-        label=work.stage,
+        stage=f"{os.environ.get('DVC_STAGE', f'{work.stage} {work.out.name}')} {part}".strip(),
+        label=f"{work.stage} {part}".strip(),
     ) as rows:
         yield rows
 

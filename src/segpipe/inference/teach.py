@@ -1,67 +1,67 @@
-"""What the teachers of a fold say of the pool: class and confidence of every pixel, agreement of every image.
+"""What the teachers of a fold say of the pool: class and confidence of every pixel, numbers about every image.
 
 Nothing here depends on a threshold, so that changing one costs seconds and no inference.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from segpipe.data.lineage import Lineage
 from segpipe.data.store import PackedWriter
 from segpipe.inference.fold import Work, predicted
 from segpipe.inference.portions import Row
-from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter
+from segpipe.inference.ranks import start_ranks
+from segpipe.inference.teachers import check_teachers, steadiness
+from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import FoldName
 from segpipe.stage import told_once, write_json
 
-Teachers = dict[Path, tuple[Segmenter, ModelCard]]
 
+def teach(work: Work, fold: FoldName, teachers: list[Path], *, checkpoints: bool) -> None:
+    """Write `classes` and `confidence` (uint8 stores), images.csv and card.json of the work's images: pool, then tune.
 
-def teach(work: Work, fold: FoldName, teachers: list[Path]) -> None:
-    """Write `classes` and `confidence` (uint8 stores) and card.json: of the work's images, first the pool, then tune.
-
-    Confidence is the highest mean probability over the teachers, in 255ths. Raises ValueError when a teacher knows
-    this fold's held-out images or was trained on other classes.
+    Confidence is the highest mean probability over the teachers, in 255ths. images.csv has a row for each: `index` of
+    the image table, `file_name`, `member_agreement` (share of pixels of which all teachers name the same class),
+    `checkpoint_agreement` (`teachers.steadiness`; empty without `checkpoints`), `mean_confidence`. Raises ValueError
+    as `check_teachers` does, before any image is predicted.
     """
+    prepared, indices = work.prepared, work.indices
     with told_once():
+        lineage = check_teachers(prepared, fold, teachers)
         models = {folder: load_segmenter(folder) for folder in teachers}
-        lineage = _refuse_leaks(work, fold, models)
-    agreements = []
-    with predicted(work, models, _keep, {}) as rows:
+    ranks = start_ranks(work.train.devices)
+    with predicted(work, models, _keep, {}, ranks=ranks) as rows, ExitStack() as stack:
+        steady = steadiness(work, teachers, ranks, stack) if checkpoints else np.full(len(indices), np.nan)
         if rows is None:
             return
+        numbers = []
         with PackedWriter(work.out / "classes") as classes, PackedWriter(work.out / "confidence") as confidences:
-            for position in range(len(work.indices)):
-                labels, confidence, agreement = rows[position]
+            for position in range(len(indices)):
+                labels, confidence, of_image = rows[position]
                 classes.add(labels)
                 confidences.add(confidence)
-                agreements.append(float(agreement.view(np.float64)[0]))
-        pool, tune = work.prepared.pool(), work.prepared.folds[fold].tune
-        assert [*work.indices] == [*pool, *tune]
-        card = {
-            "teachers": [str(folder) for folder in teachers],
-            "pool": list(pool),
-            "tune": list(tune),
-            "agreement": agreements,
-            "lineage": lineage.to_json(),
-        }
-        write_json(work.out / "card.json", card)
+                numbers.append(of_image.view(np.float64))
+        agreement, confidence = np.array(numbers).reshape(-1, 2).T
+        table = pd.DataFrame(
+            {
+                "index": list(indices),
+                "file_name": [prepared.entries[index].file_name for index in indices],
+                "member_agreement": agreement,
+                "checkpoint_agreement": steady,
+                "mean_confidence": confidence,
+            }
+        )
+        table.to_csv(work.out / "images.csv", index=False, errors="surrogatepass")
+        pool, tune = prepared.pool(), prepared.folds[fold].tune
+        assert [*indices] == [*pool, *tune]
+        card = {"teachers": [str(folder) for folder in teachers], "pool": list(pool), "tune": list(tune)}
+        write_json(work.out / "card.json", card | {"fold": fold, "lineage": lineage.to_json()})
 
 
 def _keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
-    """Classes and confidence (H, W), and the share of pixels that the teachers agree on as the bytes of a float64."""
-    confidence = np.rint(probs.max(-1) * 255).astype(np.uint8)
-    return [probs.argmax(-1).astype(np.uint8), confidence, np.array([agreement.mean()], np.float64).view(np.uint8)]
-
-
-def _refuse_leaks(work: Work, fold: FoldName, models: Teachers) -> Lineage:
-    """What all teachers have seen, if they may teach this fold."""
-    prepared, held_out, lineage = work.prepared, work.prepared.folds[fold], Lineage(frozenset(), frozenset())
-    for folder, (_, card) in models.items():
-        if card.classes.names != prepared.classes.names:
-            raise ValueError(f"{folder}: was trained on {card.classes.names}, this data has {prepared.classes.names}")
-        card.lineage.refuse_tuning_on(prepared.named_hashes(held_out.tune), str(folder))
-        card.lineage.refuse_judging_on(prepared.named_hashes(held_out.judge), str(folder))
-        lineage |= card.lineage
-    return lineage
+    """Classes and confidence (H, W); agreement and confidence of the image as the bytes of two float64."""
+    confidence = probs.max(-1)
+    numbers = np.array([agreement.mean(), confidence.mean(dtype=np.float64)], np.float64)
+    return [probs.argmax(-1).astype(np.uint8), np.rint(confidence * 255).astype(np.uint8), numbers.view(np.uint8)]

@@ -106,6 +106,11 @@ def _cross_problems(params: "Params") -> list[str]:
         for name in ("teach", "predict")
         if {name, "data"} <= has and getattr(params, name).window == "train" and params.data.image_size is None
     ]
+    if {"split", "pseudo_label"} <= has and _unknown_precision(params):
+        problems.append(
+            "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images to "
+            "say how precise a class is; use fixed or top_fraction, or train numbered folds only"
+        )
     if "member_names" in has:
         problems += _doubled("member_names", params.member_names)
         for name in params.member_names:
@@ -120,6 +125,10 @@ def _cross_problems(params: "Params") -> list[str]:
         elif {"ensemble", "split"} <= has and set(params.split.train_folds) == {ALL}:
             problems += _unscored_rule(params.ensemble.rule, params.member_names)
     return problems
+
+
+def _unknown_precision(params: "Params") -> bool:
+    return params.pseudo_label.threshold == "per_class" and ALL in params.split.train_folds
 
 
 def _unscored_rule(rule: str, member_names: tuple[str, ...]) -> list[str]:

@@ -130,12 +130,19 @@ class ViewParams(Section):
 class TeachParams(ViewParams):
     """How teachers look at the pool."""
 
+    checkpoints: bool
+
 
 class PseudoLabelParams(Section):
-    """Which pixels of the teachers' answer are kept."""
+    """Which pixels of the teachers' answer are kept, of which images."""
 
-    threshold: Literal["fixed"]
+    threshold: Literal["fixed", "per_class", "top_fraction"]
     confidence: Fraction
+    target_precision: Annotated[float, Field(gt=0, lt=1)]
+    certainty: Annotated[float, Field(ge=0.5, lt=1)]
+    min_share: Fraction
+    fraction: Fraction
+    keep: Fraction
 
 
 class PredictParams(ViewParams):

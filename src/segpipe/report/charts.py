@@ -58,8 +58,8 @@ def ticks(low: float, high: float, number: int = 5) -> list[float]:
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
-def line_chart(title: str, lines: Sequence[Line], identity: str) -> Markup:
-    """A figure with one line each over epochs; `identity` is unique on the page."""
+def line_chart(title: str, lines: Sequence[Line], identity: str, across: str = "epoch") -> Markup:
+    """A figure with one line each over epochs, or what `across` says; `identity` is unique on the page."""
     points = [point for line in lines for point in line.points]
     if not points:
         return tag("figure", tag("figcaption", title) + tag("p", "No values were recorded.", class_="note"))
@@ -71,9 +71,9 @@ def line_chart(title: str, lines: Sequence[Line], identity: str) -> Markup:
     x_ticks = [tick for tick in ticks(*widened) if tick == int(tick) and min(xs) <= tick <= max(xs)]
     described = f"{identity}-values"
     parts = [
-        tag("title", f"{title} by epoch", id=identity),
+        tag("title", f"{title} by {across}", id=identity),
         tag("desc", "; ".join(_said(line) for line in lines), id=described),
-        _axes({tick: x_scale(tick) for tick in x_ticks}, {tick: y_scale(tick) for tick in y_ticks}),
+        _axes({tick: x_scale(tick) for tick in x_ticks}, {tick: y_scale(tick) for tick in y_ticks}, across),
         *(_drawn(line, number, x_scale, y_scale) for number, line in enumerate(lines)),
     ]
     box = f"0 0 {_WIDTH} {_HEIGHT}"
@@ -85,7 +85,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: round(start + (value - low) / (high - low) * (end - start), 1)
 
 
-def _axes(x_ticks: dict[float, float], y_ticks: dict[float, float]) -> Markup:
+def _axes(x_ticks: dict[float, float], y_ticks: dict[float, float], across: str) -> Markup:
     """Grid and labels; both map a value to its place."""
     right, base = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = [f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}"/>']
@@ -94,7 +94,7 @@ def _axes(x_ticks: dict[float, float], y_ticks: dict[float, float]) -> Markup:
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
     for tick, x in x_ticks.items():
         parts.append(f'<text x="{x}" y="{base + 15}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>')
+    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{across}</text>')
     return Markup("".join(parts))
 
 

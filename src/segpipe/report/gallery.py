@@ -1,4 +1,4 @@
-"""The page's parts that are pictures: judge images at both ends of the scale, test images, pseudo-labelled ones."""
+"""The page's parts that are pictures: judge images at both ends of the scale, test images."""
 
 from itertools import islice
 
@@ -18,11 +18,10 @@ from segpipe.drawing import (
 from segpipe.labels import IGNORE_INDEX
 from segpipe.report.charts import class_name
 from segpipe.report.figures import Panel, figure, named_shares
-from segpipe.report.gather import PseudoRun, Run
+from segpipe.report.gather import Run
 from segpipe.report.markup import Markup, fixed, join, percent, section, tag
-from segpipe.report.training import pseudo_tables, ranked_pool
 
-WORST, MIDDLE, BEST, TEST, POOL = 4, 2, 3, 6, 6  # images of each kind
+WORST, MIDDLE, BEST, TEST = 4, 2, 3, 6  # images of each kind
 
 
 def judge_images(run: Run) -> Markup:
@@ -61,7 +60,7 @@ def _has_object(run: Run, file_name: str) -> bool:
 
 def _judged(run: Run, file_name: str, miou: float) -> Markup:
     index, classes = run.index_of[file_name], run.prepared.classes
-    image = _image(run, index)
+    image = shown_image(run, index)
     preds = run.ensemble.label_map(run.chosen, index)
     target = resize_labels(run.prepared.native_target(index), preds.shape)
     true, predicted = named_shares(target, classes), named_shares(preds, classes)
@@ -86,7 +85,7 @@ def submitted_images(run: Run) -> Markup:
     lead = "A few images of the submission, evenly spaced over the test list. Their truth is not known here."
     figures = []
     for index in evenly_spaced(run.prepared.sets["test"], TEST):
-        name, image = run.prepared.entries[index].file_name, _image(run, index)
+        name, image = run.prepared.entries[index].file_name, shown_image(run, index)
         preds = run.ensemble.label_map(run.chosen, index)
         said = named_shares(preds, run.prepared.classes)
         panels = [
@@ -95,52 +94,6 @@ def submitted_images(run: Run) -> Markup:
         ]
         figures.append(figure(panels, _named(name) + f". Predicted: {said}."))
     return section("test-images", "Test images", lead, class_legend(run), tag("div", join(figures), class_="images"))
-
-
-def pseudo_labels(run: Run) -> Markup:
-    """Quality of the pseudo labels, and a few of them."""
-    if not run.prepared.pool():
-        nothing = (
-            "There are no unlabelled images, so there are no pseudo labels, and retraining kept the baseline models."
-        )
-        return section("pseudo-labels", "Pseudo labels", nothing)
-    lead = (
-        "The baseline models' confident pixels on images without labels, from which the second round learned. “Right "
-        "on tune images” is their precision where the truth is known: below 100\u00a0%, retraining learns mistakes."
-    )
-    body: list[Markup] = []
-    for pseudo in run.pseudo:
-        if len(run.pseudo) > 1:
-            body.append(tag("h3", f"Fold {pseudo.fold}"))
-        body.append(pseudo_tables(run, pseudo))
-    first = run.pseudo[0]
-    title = "Examples" if len(run.pseudo) == 1 else f"Examples of fold {first.fold}"
-    body.append(tag("h3", title))
-    if first.labels.indices:
-        by = "kept" if run.one_teacher else "agreed"
-        note = f"From the least to the most {by} image; hatched pixels were not confident enough and are ignored."
-        body += [tag("p", note, class_="note"), class_legend(run, hatched("Ignored")), _pool_figures(run, first)]
-    else:
-        body.append(tag("p", "No pixel of the pool was confident enough, so there is nothing to show."))
-    return section("pseudo-labels", "Pseudo labels", lead, *body)
-
-
-def _pool_figures(run: Run, pseudo: PseudoRun) -> Markup:
-    position = {index: i for i, index in enumerate(pseudo.labels.indices)}
-    ordered = ranked_pool(run, pseudo)
-    ordered = ordered[[run.index_of[name] in position for name in ordered["image"]]]
-    figures = []
-    for row in (ordered.iloc[i] for i in evenly_spaced(range(len(ordered)), POOL)):
-        name, index = row["image"], run.index_of[row["image"]]
-        labels, image = pseudo.labels.labels[position[index]], _image(run, index)
-        said = f"{percent(pseudo.shares[index])} of pixels kept: {named_shares(labels, run.prepared.classes)}"
-        panels = [
-            Panel("Image", image, f"Image of the pool, {name}"),
-            Panel("Pseudo label", label_overlay(image, labels, run.prepared.classes), f"Pseudo label, {said}"),
-        ]
-        agreed = "" if run.one_teacher else f"Teachers agree on {percent(row['agreement'])}; "
-        figures.append(figure(panels, _named(name) + f". {agreed}{said}."))
-    return tag("div", join(figures), class_="images")
 
 
 def class_legend(run: Run, *extra: Markup) -> Markup:
@@ -170,7 +123,8 @@ def _key(kind: str, text: str, style: str | None = None) -> Markup:
     return tag("li", tag("span", class_=f"swatch {kind}".strip(), style=style) + tag("span", text))
 
 
-def _image(run: Run, index: int) -> np.ndarray:
+def shown_image(run: Run, index: int) -> np.ndarray:
+    """Image `index` of the image table at the size of the page's pictures."""
     entry = run.prepared.entries[index]
     return fit_image(run.prepared.images[index], shown_size((entry.height, entry.width)))
 

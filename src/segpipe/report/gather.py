@@ -11,12 +11,11 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.ensemble.average import Ensemble, load_predictions
 from segpipe.ensemble.candidates import ROUNDS, Candidate, fitted_of, list_candidates
-from segpipe.labels import IGNORE_INDEX
 from segpipe.params import ALL, FoldName, Params
 from segpipe.stage import read_json
 
 # what names things is text, whatever it looks like: a class may be called "NA" or "1.0"
-_TEXT = ("class", "actual", "predicted", "file_name", "group", "image")
+_TEXT = ("class", "actual", "predicted", "file_name", "group", "image", "left_out", "why", "name")
 
 
 @dataclass(frozen=True)
@@ -56,23 +55,18 @@ class ModelRun:
 
 @dataclass(frozen=True)
 class PseudoRun:
-    """The pseudo labels of one fold: share of the pool's pixels kept, tables by class and by image, the labels."""
+    """The pseudo labels of one fold: share of the pool's pixels kept, tables of the stage `pseudo_label`, the labels.
+
+    `quality` is by class, `calibration` by confidence on tune images, `images` by image, the most reliable first.
+    """
 
     fold: FoldName
     kept: float
     quality: pd.DataFrame
-    agreement: pd.DataFrame
+    calibration: pd.DataFrame
+    images: pd.DataFrame
+    summary: dict[str, float]
     labels: PseudoLabels
-
-    @cached_property
-    def shares(self) -> dict[int, float]:
-        """Share of pixels with a label, by index of the image table; images without any are left out."""
-        found = (float((self.labels.labels[i] != IGNORE_INDEX).mean()) for i in range(len(self.labels.indices)))
-        return dict(zip(self.labels.indices, found, strict=True))
-
-    def share_kept(self, index: int) -> float:
-        """Share of the pixels of image `index` that have a label."""
-        return self.shares.get(index, 0.0)
 
 
 @dataclass(frozen=True)
@@ -174,10 +168,15 @@ def _read_model(round_: str, member: str, fold: FoldName, metrics: Path, plots: 
 
 
 def _read_pseudo(fold: FoldName, pseudo: Path, metrics: Path, plots: Path) -> PseudoRun:
+    folder = plots / "pseudo_label" / str(fold)
+    quality, calibration, images = (read_csv(folder / f"{name}.csv") for name in ("quality", "calibration", "images"))
+    values = read_csv(folder / "summary.csv")
     return PseudoRun(
         fold,
         read_json(metrics / "pseudo_label" / f"{fold}.json")["kept"],
-        read_csv(plots / "pseudo_label" / str(fold) / "quality.csv"),
-        read_csv(plots / "pseudo_label" / str(fold) / "agreement.csv"),
+        quality,
+        calibration,
+        images.fillna({"left_out": ""}),
+        dict(zip(values["name"], values["value"], strict=True)),
         PseudoLabels(pseudo / str(fold)),
     )

@@ -10,10 +10,11 @@ from segpipe.data.split import scored_folds
 from segpipe.params import ALL, Params
 from segpipe.report.data import data
 from segpipe.report.document import document
-from segpipe.report.gallery import judge_images, pseudo_labels, submitted_images
+from segpipe.report.gallery import judge_images, submitted_images
 from segpipe.report.gather import Run, gather
 from segpipe.report.inputs import libraries, parameters
 from segpipe.report.markup import Markup, count, fixed, join, tag
+from segpipe.report.pseudo_labels import pseudo_labels
 from segpipe.report.scores import candidates, classes, headline
 from segpipe.report.training import learning_curves, models
 

@@ -118,6 +118,7 @@ svg .dot { stroke: var(--paper); stroke-width: 1.5; }
 .row .reference { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1.4rem 2rem; }
 .charts figure { margin: 0; }
+.charts figure:only-child { max-width: 30rem; }
 .charts figcaption { color: var(--ink); font-size: .95rem; margin-bottom: .3rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; list-style: none; padding: 0; margin: .8rem 0 1rem;
   font-size: .92rem; }

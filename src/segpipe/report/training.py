@@ -1,23 +1,19 @@
-"""The page's parts about what led to the submission: models, learning curves, quality of the pseudo labels."""
+"""The page's parts about what led to the submission: models and learning curves."""
 
 import math
 
-import pandas as pd
-
 from segpipe.params import ALL
-from segpipe.report.charts import Line, class_name, line_chart, line_legend
-from segpipe.report.gather import ModelRun, PseudoRun, Run
+from segpipe.report.charts import Line, line_chart, line_legend
+from segpipe.report.gather import ModelRun, Run
 from segpipe.report.markup import (
     MISSING,
     Column,
     Markup,
     fixed,
     join,
-    percent,
     section,
     table,
     tag,
-    thousands,
 )
 
 
@@ -72,45 +68,3 @@ def learning_curves(run: Run) -> Markup:
             body.append(tag("h3", f"Fold {fold}"))
         body += [line_legend(names), tag("div", join(charts), class_="charts")]
     return section("curves", "Learning curves", lead, *body)
-
-
-_QUALITY = ("Pixels kept", "Of all kept", "Kept of predicted", "Mean confidence", "Right on tune images")
-
-
-def pseudo_tables(run: Run, pseudo: PseudoRun) -> Markup:
-    """Per class: how much was kept and how right it is; per image: where the teachers agreed."""
-    columns = [Column("Class"), *(Column(title, "number") for title in _QUALITY)]
-    rows = [
-        [
-            class_name(run.prepared.classes, index),
-            thousands(int(row.pixels_kept)),
-            percent(row.share_of_kept),
-            percent(row.kept_of_predicted),
-            fixed(row.mean_confidence),
-            percent(row.tune_precision),
-        ]
-        for index, row in enumerate(pseudo.quality.itertuples())
-    ]
-    caption = f"Pseudo labels of fold {pseudo.fold} by class: {percent(pseudo.kept)} of the pool's pixels were kept."
-    return table(caption, columns, rows) + _agreement(run, pseudo)
-
-
-def ranked_pool(run: Run, pseudo: PseudoRun) -> pd.DataFrame:
-    """The rows of `pseudo.agreement`, least agreed first; by the pixels kept where there is one teacher."""
-    kept = [pseudo.share_kept(run.index_of[name]) for name in pseudo.agreement["image"]]
-    by = "kept" if run.one_teacher else "agreement"
-    return pseudo.agreement.assign(kept=kept).sort_values(by, kind="stable")
-
-
-def _agreement(run: Run, pseudo: PseudoRun, number: int = 4) -> Markup:
-    rows = [
-        [row.image, percent(row.agreement), percent(pseudo.share_kept(run.index_of[row.image]))]
-        for row in ranked_pool(run, pseudo).itertuples()
-    ]
-    columns = [Column("Image"), Column("Teachers agree", "number"), Column("Pixels kept", "number")]
-    if run.one_teacher:
-        columns, rows = [columns[0], columns[2]], [[image, kept] for image, _, kept in rows]
-    by = "kept" if run.one_teacher else "agreed"
-    least = table(f"Least {by} images of the pool, fold {pseudo.fold}.", columns, rows[:number])
-    most = table(f"Most {by} images of the pool, fold {pseudo.fold}.", columns, rows[::-1][:number])
-    return tag("div", least + most, class_="pair")

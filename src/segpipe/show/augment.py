@@ -59,7 +59,7 @@ def plan_sheet(params: Params, member_name: str | None, round_: str, *, images: 
     else:
         part, kind = labeled_part_of(prepared, fold, member), "training"
     if not part.samples:
-        raise ValueError(f"{PSEUDO / str(fold)}: holds no pseudo-labelled image; pseudo_label.confidence leaves none")
+        raise ValueError(f"{PSEUDO / str(fold)}: holds no pseudo-labelled image; section pseudo_label leaves none")
     chosen = evenly_spaced(range(len(part.samples)), images)
     rows = {prepared.entries[part.samples[at].image].file_name: _row(part, at, epochs) for at in chosen}
     heading = f"{name}, {round_}: {len(rows)} of {len(part.samples)} {kind} images of fold {fold}, seed {member.seed}"

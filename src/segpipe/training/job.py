@@ -14,6 +14,7 @@ from segpipe.data.augment import Augment
 from segpipe.data.class_counts import count_classes
 from segpipe.data.cutmix import CutMix
 from segpipe.data.dataset import Part, Sample
+from segpipe.data.leaks import refuse_leaks
 from segpipe.data.lineage import Lineage
 from segpipe.data.paste import make_paste
 from segpipe.data.prepared import Prepared
@@ -148,11 +149,11 @@ def lineage_of(job: Job) -> Lineage:
     parents: list[tuple[str, Lineage]] = []
     if job.pseudo is not None:
         parents.append((str(job.pseudo.folder), job.pseudo.lineage))
-    if job.baseline is not None and job.params.retrain.init == "baseline":
+    kept = job.pseudo is not None and not job.pseudo.indices  # the baseline itself, as there is nothing to learn from
+    if job.baseline is not None and (kept or job.params.retrain.init == "baseline"):
         parents.append((str(job.baseline), read_card(job.baseline).lineage))
     for who, parent in [("its own training images", lineage), *parents]:
-        parent.refuse_tuning_on(prepared.named_hashes(fold.tune), who)
-        parent.refuse_judging_on(prepared.named_hashes(fold.judge), who)
+        refuse_leaks(prepared, job.fold, parent, who)
         lineage |= parent
     return lineage
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.data.fold_table import FoldRow, num_folds, write_fold_rows
+from segpipe.data.near_copies import FILE as NEAR_COPIES
+from segpipe.data.near_copies import mixed_pictures, write_near_copies
 from segpipe.data.prepare.census import Census
 from segpipe.data.prepare.check import data_check, known_classes
 from segpipe.data.prepare.duplicates import near_duplicates
@@ -94,10 +96,14 @@ def prepare(
     classes = classes_of(files, data)
     with ExitStack() as stack:  # an error within it removes what was packed
         packed = _pack(list_sources(files), classes, data, findings, out, stack, processes)
-        entries, folds = _grouped(packed, data, split, given, findings)
+        alike = near_duplicates(packed.fingerprints)
+        entries, folds = _grouped(packed, alike, data, split, given, findings)
     sets = _sets(packed.sources, files, data)
     write_json(out / "classes.json", classes.to_json())
     write_fold_rows(out / "folds.csv", folds)
+    names, hashes = [entry.file_name for entry in entries], [entry.content_hash for entry in entries]
+    copies = mixed_pictures(join_groups(names, hashes, alike), len(folds))
+    write_near_copies(out / NEAR_COPIES, names, copies)
     table = {"image_size": data.image_size, "resize": data.resize, "sets": sets}
     write_json(out / "table.json", table | {"images": [entry.to_json() for entry in entries]})
     warn_of_classes(findings.warnings, packed.census, num_folds(folds))
@@ -144,15 +150,19 @@ def _pack(
 
 
 def _grouped(
-    packed: Packed, data: DataParams, split: SplitParams, given: dict[str, FoldRow] | None, findings: Findings
+    packed: Packed,
+    alike: list[tuple[int, int]],
+    data: DataParams,
+    split: SplitParams,
+    given: dict[str, FoldRow] | None,
+    findings: Findings,
 ) -> tuple[list[ImageEntry], list[FoldRow]]:
-    """The entries with their groups, and what folds do with the labelled ones.
+    """The entries with their groups, and what folds do with the labelled ones; `alike` are pairs of near copies.
 
     Raises ValueError where too few groups are left for the folds.
     """
     scenes = group_names([entry.file_name for entry in packed.entries], split.group_by)
     labeled = sum(source.name in LABELED_SOURCES for source in packed.sources)  # they come first
-    alike = near_duplicates(packed.fingerprints)
     # an image of the pool that looks like two labelled ones does not make these alike
     pairs = [pair for pair in alike if max(pair) < labeled] if split.near_duplicates else []
     groups = join_groups(scenes, [entry.content_hash for entry in packed.entries], pairs)

@@ -1,6 +1,7 @@
 """The sample's files: JPEGs, annotations in the contest's form, and the header of its submission file."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,9 @@ def _draw_set(
     root: Path, name: str, seed: int, count: int, size: int, progress: Progress
 ) -> list[tuple[str, list[Annotation]]]:
     """Write the JPEGs of one set; return their names and annotations."""
-    number, folder, setting = SETS[name]
-    (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / SETS[name][1]).mkdir(parents=True, exist_ok=True)
     listed = []
-    for index in range(count):
-        rng = np.random.Generator(np.random.PCG64([seed, number, index]))
-        picture, annotations = draw_scene(rng, setting, size, empty=index % EMPTY_EVERY == EMPTY_FIRST)
-        file_name = f"{folder}/{index + 1:04d}.jpg"
+    for file_name, picture, annotations in _scenes(name, seed, count, size):
         _, encoded = cv2.imencode(
             ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         )
@@ -75,6 +72,19 @@ def _draw_set(
         listed.append((file_name, annotations))
         progress.advance()
     return listed
+
+
+def _scenes(name: str, seed: int, count: int, size: int) -> Iterator[tuple[str, np.ndarray, list[Annotation]]]:
+    number, folder, setting = SETS[name]
+    for index in range(count):
+        rng = np.random.Generator(np.random.PCG64([seed, number, index]))
+        empty = index % EMPTY_EVERY == EMPTY_FIRST
+        yield f"{folder}/{index + 1:04d}.jpg", *draw_scene(rng, setting, size, empty=empty)
+
+
+def truth_of(name: str, *, seed: int, count: int, size: int) -> Json:
+    """The COCO file that a set would have if it were labelled: what `test` and `unlabeled` keep to themselves."""
+    return _coco([(file_name, annotations) for file_name, _, annotations in _scenes(name, seed, count, size)], size)
 
 
 def _coco(listed: list[tuple[str, list[Annotation]]], size: int) -> Json:
