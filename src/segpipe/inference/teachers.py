@@ -68,8 +68,10 @@ def steadiness(work: Work, folders: Sequence[Path], ranks: Ranks, stack: ExitSta
     """
     plain = replace(work, views=work.views.model_copy(update={"flips": False, "scales": (1.0,)}))
     totals = np.zeros(len(work.indices))
-    for folder in folders:
-        answers = [stack.enter_context(_answers(plain, folder, weights, ranks)) for weights in STAGES_OF_TRAINING]
+    for number, folder in enumerate(folders):
+        answers = [
+            stack.enter_context(_answers(plain, number, folder, weights, ranks)) for weights in STAGES_OF_TRAINING
+        ]
         for position in range(len(work.indices) if answers[0] is not None else 0):
             *earlier, last = (rows[position][0] for rows in answers if rows is not None)
             matrices = [confusion_matrix(preds, last, work.prepared.classes.num_classes) for preds in earlier]
@@ -77,9 +79,9 @@ def steadiness(work: Work, folders: Sequence[Path], ranks: Ranks, stack: ExitSta
     return totals
 
 
-def _answers(work: Work, folder: Path, weights: str, ranks: Ranks) -> AbstractContextManager[Rows | None]:
-    """The classes that a teacher's weights of that time name."""
-    made_by = {"weights": file_digest(folder / f"{weights}.safetensors")}
+def _answers(work: Work, number: int, folder: Path, weights: str, ranks: Ranks) -> AbstractContextManager[Rows | None]:
+    """The classes that a teacher's weights of that time name; `number` tells equal teachers' states apart."""
+    made_by = {"teacher": number, "time": weights, "weights": file_digest(folder / f"{weights}.safetensors")}
     models = {folder: load_segmenter(folder, weights)}
     return predicted(work, models, _classes, made_by, ranks=ranks, part=f"{folder.name} {weights}")
 
