@@ -22,6 +22,7 @@ LABELLED = (
     "sample/train_all.json",
     "judge/judge.json",
     "judge/pool_labels.json",
+    "judge/train_few.json",
 )
 UNLABELLED = ("sample/test.json", "sample/unlabeled.json")
 
@@ -59,7 +60,7 @@ def test_another_seed_gives_other_images_under_the_same_names(sample, tmp_path):
 def test_a_longer_set_leaves_the_other_sets_as_they_are(sample, tmp_path):
     before, after = files_below(sample), files_below(write(tmp_path, train=37))
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"sample/train.json", "sample/train_all.json"}
+    assert changed == {"sample/train.json", "sample/train_all.json"}  # a quarter of 37 is still 9
     assert after.keys() - before.keys() == {"sample/batch_01_vt/0037.jpg"}
 
 
@@ -84,6 +85,12 @@ def test_the_labels_of_the_pool_are_kept_apart_from_it(coco_files):
     assert {annotation["image_id"] for annotation in labels["annotations"]} == {0, 1, 2, 4, 5}  # one shows only ground
 
 
+def test_few_labels_are_a_quarter_of_the_training_set(coco_files):
+    few, train = coco_files["judge/train_few.json"], coco_files["sample/train.json"]
+    assert few["images"] == train["images"][:9]
+    assert few["annotations"] == train["annotations"][: len(few["annotations"])]
+
+
 def test_train_all_is_train_then_val(coco_files):
     train, val, both = (coco_files[f"sample/{name}.json"] for name in ("train", "val", "train_all"))
     assert [image["file_name"] for image in both["images"]] == [
@@ -101,7 +108,7 @@ def test_test_and_pool_list_images_without_annotations(coco_files):
 def test_listed_sizes_are_those_of_the_images(sample, coco_files):
     for name, content in coco_files.items():
         for image in content["images"]:
-            folder = sample / "sample" if name == "judge/pool_labels.json" else (sample / name).parent
+            folder = (sample / name).parent if name == "judge/judge.json" else sample / "sample"
             pixels = cv2.imread(str(folder / image["file_name"]))
             assert pixels.shape == (image["height"], image["width"], 3) == (SIZE, SIZE, 3)
 

@@ -32,7 +32,8 @@ def write_sample(
 ) -> None:
     """Draw the sample into `root`, and its judge set, labelled and drawn like the test set, into `judge_root`.
 
-    There lie also the labels of the pool's images, `pool_labels.json`: a contestant has none.
+    For experiments it also has the labels of the pool's images, `pool_labels.json`, which a contestant has not, and
+    `train_few.json`, the first quarter of the training images.
 
     `train` to `judge` are numbers of images of `size` x `size` pixels. Each image depends on the seed, its set and its
     place in it alone, so a longer set begins with the images of a shorter one. Raises ValueError for counts below 1 or
@@ -55,6 +56,7 @@ def write_sample(
     for name in ("test", "unlabeled"):
         _write_json(root / f"{name}.json", _coco([(file_name, []) for file_name, _ in scenes[name]], size))
     _write_json(judge_root / "pool_labels.json", _coco(scenes["unlabeled"], size))
+    _write_json(judge_root / "train_few.json", _coco(scenes["train"][: max(train // 4, 1)], size))
     (root / "sample_submission.csv").write_text("image_id,PredictionString\n", newline="\n")
 
 
