@@ -58,6 +58,10 @@ def test_a_documented_command_runs(project, line):
     home = project.parent / "home"
     if "~/mine" in line:
         shutil.copytree(project / "data/raw/sample", home / "mine")
+    if " photos " in line or " list.txt " in line:
+        shutil.rmtree(project / "found", ignore_errors=True)
+        shutil.copytree(project / "data/raw/sample/batch_03", project / "photos", dirs_exist_ok=True)
+        (project / "list.txt").write_text("\n".join(str(path) for path in (project / "photos").iterdir()))
     if "git commit" in line:
         with (project / "notes.txt").open("a") as notes:
             notes.write("something to commit\n")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from segpipe.inference.predict import Predictor
 from segpipe.inference.probs import Predictions
 from segpipe.inference.ranks import alone
 from segpipe.inference.teach import teach
+from segpipe.models.checkpoint import STAGES_OF_TRAINING
 from segpipe.params import ViewParams
 from segpipe.state import FOLDER
 
@@ -163,16 +165,18 @@ def test_a_full_disk_leaves_whole_batches_only(work, tiny, tmp_path):
 
 def test_teaching_goes_on_too(work, tiny, counted):
     teachers = [tiny[2] / f"{member}-0" for member in ("main", "second")]
+    for folder, name in product(teachers, STAGES_OF_TRAINING):
+        shutil.copy(folder / "model.safetensors", folder / f"{name}.safetensors")
     prepared = work.prepared
     work = replace(work, stage="teach", indices=[*prepared.pool(), *prepared.folds[0].tune])
-    teach(work, 0, teachers)
+    teach(work, 0, teachers, checkpoints=True)
     expected = bytes_of(work.out)
     shutil.rmtree(work.out)
     counted.calls, counted.limit = 0, 1
     with pytest.raises(MemoryError):
-        teach(work, 0, teachers)
+        teach(work, 0, teachers, checkpoints=True)
     counted.limit = 1000
-    teach(work, 0, teachers)
+    teach(work, 0, teachers, checkpoints=True)
     assert bytes_of(work.out) == expected
 
 
@@ -247,7 +251,7 @@ def files(folder: Path):
 def test_two_processes_write_the_bytes_of_one(tiny, tmp_path, monkeypatch, processes):
     params, prepared, folder = tiny
     monkeypatch.chdir(tmp_path)
-    indices = [*prepared.folds[0].judge, *prepared.sets["test"]]
+    indices = [*prepared.folds[0].judge, *prepared.folds[0].tune, *prepared.sets["test"]]
     for name in ("dvc.yaml", "src", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copy(folder / "params.yaml", tmp_path)

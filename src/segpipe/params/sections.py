@@ -25,6 +25,7 @@ from segpipe.params.values import (
     Size,
     Window,
     as_tuple,
+    list_or_none,
     one_or_more,
 )
 
@@ -156,8 +157,8 @@ class EnsembleParams(Section):
     fit: Literal["greedy", "none"]
     rounds: Positive
     shrink: Fraction
-    min_pixels: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
-    fill_holes: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
+    min_pixels: Annotated[tuple[Positive, ...], BeforeValidator(list_or_none)]
+    fill_holes: Annotated[tuple[Positive, ...], BeforeValidator(list_or_none)]
 
     @property
     def fits_weights(self) -> bool:

@@ -17,6 +17,7 @@ from segpipe.params.values import (
     Transforms,
     Weight,
     as_tuple,
+    list_or_none,
 )
 
 OVERRIDABLE = ("seed", "model", "loss", "optimizer", "scheduler", "augment", "train", "retrain")
@@ -45,7 +46,7 @@ class ModelParams(Section):
     encoder: str
     encoder_weights: str | None
     output_stride: Literal[8, 16, 32]
-    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)]
+    atrous_rates: Annotated[tuple[Positive, ...], BeforeValidator(list_or_none)]
     decoder_channels: Positive
     low_level_channels: Positive
     separable: bool

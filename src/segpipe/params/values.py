@@ -23,6 +23,11 @@ def as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def list_or_none(value: object) -> object:
+    """The same, with nothing as an empty one: an empty list after `-S key=` would damage params.yaml (ruamel 0.18)."""
+    return () if value is None else as_tuple(value)
+
+
 def one_or_more(value: object) -> object:
     """One string as a tuple of one."""
     return (value,) if isinstance(value, str) else as_tuple(value)
