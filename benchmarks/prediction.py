@@ -22,8 +22,9 @@ from segpipe.data.sample.write import write_sample
 from segpipe.inference.folder import predict_folder
 from segpipe.labels import ClassTable, distinct_colors
 from segpipe.libraries import TRAINING, library_versions
-from segpipe.models.build import architecture, normalisation
+from segpipe.models.build import architecture
 from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter, new_segmenter, save_weights, write_card
+from segpipe.models.encoder_weights import normalisation
 from segpipe.params import Params, load_params
 
 SIZE, SUBMITTED, BATCH = 512, 256, 3
@@ -74,7 +75,7 @@ def write_model(folder: Path, params: Params) -> Path:
     small = params.model.model_copy(update={"encoder": "test_efficientnet", "decoder_channels": 16})
     description = architecture(small, CLASSES)
     names = tuple(f"class {number}" for number in range(CLASSES))
-    mean, std = normalisation(description["encoder"])
+    mean, std = normalisation(small)
     card = ModelCard(
         architecture=description,
         image_size=None,

@@ -10,7 +10,8 @@ import numpy as np
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import resize_image
-from segpipe.ensemble import Ensemble, list_candidates, load_predictions
+from segpipe.ensemble.average import Ensemble, load_predictions
+from segpipe.ensemble.candidates import fitted_of, list_candidates
 from segpipe.params import load_params
 from segpipe.stage import read_json
 
@@ -24,8 +25,9 @@ def main() -> None:
     folds = params.split.train_folds
     prepared = Prepared(Path("data/prepared"), judge=True)
     ensemble = Ensemble(prepared, load_predictions(Path("data/predictions"), params.member_names, folds), folds)
-    chosen = read_json(Path("data/submission/selection.json"))["chosen"]
-    candidate = next(each for each in list_candidates(params.member_names) if each.name == chosen)
+    selection = read_json(Path("data/submission/selection.json"))
+    candidates = [*list_candidates(params.member_names), *fitted_of(selection, params.member_names)]
+    candidate = next(each for each in candidates if each.name == selection["chosen"])
     colors = np.zeros((256, 3), np.uint8)
     colors[: prepared.classes.num_classes] = prepared.classes.colors
     columns = []
