@@ -122,6 +122,12 @@ def write_model(folder: Path, key: tuple[str, str, int], rng: np.random.Generato
         writer.finish(Lineage(frozenset(), frozenset()), LIBRARIES)
     write_json(folder / "metrics" / round_ / f"{member}-{fold}.json", {"miou": 0.25})
     rows = [{"epoch": i, "lr": 0.1 / i, "train_loss": 1 / i, "tune_miou": 0.2 + (i == 3) / 20} for i in range(1, 6)]
+    if member == "main":  # its loss has two terms
+        shares = [
+            {"loss_ce": 2 / i, "loss_dice": 0.9, "gradient_ce": 1 - i / 10, "gradient_dice": i / 10}
+            for i in range(1, 6)
+        ]
+        rows = [row | share for row, share in zip(rows, shares, strict=True)]
     if name == "retrain-second-0":  # as member.py writes it when no pseudo label was kept
         rows = [{"epoch": 0, "lr": 0.0, "train_loss": float("nan"), "tune_miou": 0.25}]
     plots = folder / "plots" / round_ / f"{member}-{fold}"

@@ -171,6 +171,14 @@ def test_several_folds_have_one_row_a_model_and_nothing_kept_is_said(tmp_path):
     assert "No pixel of the pool was confident enough" in html
 
 
+def test_terms_of_a_loss_that_has_several_stand_with_their_shares_of_the_gradient(html):
+    part = html[html.index('id="curves"') : html.index('id="pseudo-labels"')]
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in part.split("<tr>") if "dice" in row or ">ce<" in row]
+    assert [row[:4] for row in rows[:2]] == [["main", "0", "baseline", "ce"], ["main", "0", "baseline", "dice"]]
+    assert rows[0][4:] == ["2.000", "0.400", "90.0", "%", "50.0", "%"]
+    assert not any(row[0] == "second" for row in rows), "one term is all of the gradient"
+
+
 def pool_part(html: str) -> str:
     return html[html.index('id="pseudo-labels"') : html.index('id="data"')]
 

@@ -11,6 +11,7 @@ from segpipe.report.markup import (
     Markup,
     fixed,
     join,
+    percent,
     section,
     table,
     tag,
@@ -67,4 +68,24 @@ def learning_curves(run: Run) -> Markup:
         if len(run.params.split.train_folds) > 1:
             body.append(tag("h3", f"Fold {fold}"))
         body += [line_legend(names), tag("div", join(charts), class_="charts")]
+    if terms := _term_rows(run):
+        columns = [Column("Member"), Column("Fold", "number"), Column("Round"), Column("Term of the loss")]
+        columns += [Column(name, "number") for name in ("First epoch", "Last epoch", "Share of gradient", "in the end")]
+        said = (
+            "Terms of the loss, each without its weight, and their shares of the gradient at the logits of an epoch's "
+            "first update: which term leads is no matter of its weight alone."
+        )
+        body.append(table(said, columns, terms))
     return section("curves", "Learning curves", lead, *body)
+
+
+def _term_rows(run: Run) -> list[list[object]]:
+    """One row a term, of models whose loss has several."""
+    rows: list[list[object]] = []
+    for model in run.models:
+        names = [name.removeprefix("gradient_") for name in model.history if name.startswith("gradient_")]
+        for name in names if len(names) > 1 and model.epochs else ():
+            values, shares = model.history[f"loss_{name}"], model.history[f"gradient_{name}"]
+            numbers = [fixed(values.iloc[0]), fixed(values.iloc[-1]), percent(shares.iloc[0]), percent(shares.iloc[-1])]
+            rows.append([model.member, model.fold, model.round, name, *numbers])
+    return rows
