@@ -107,7 +107,7 @@ def _candidate_row(row: dict, axis: Axis) -> list[object]:
     names = [tag("span", name, class_="word") for name in row["models"]]
     return [
         tag("span", row["name"], class_="word"),
-        join(names, ", ") if len(names) > 1 else "itself",
+        join(names, ", ") if row["models"] != [row["name"]] else "itself",
         range_row(row["name"], row["miou"], row["low"], row["high"], axis, bar=False),
         fixed(row["miou"]),
         interval(row["low"], row["high"]),

@@ -70,7 +70,7 @@ def learning_curves(run: Run) -> Markup:
         body += [line_legend(names), tag("div", join(charts), class_="charts")]
     if terms := _term_rows(run):
         columns = [Column("Member"), Column("Fold", "number"), Column("Round"), Column("Term of the loss")]
-        columns += [Column(name, "number") for name in ("First epoch", "Last epoch", "Share of gradient", "in the end")]
+        columns += [Column(name, "number") for name in ("First epoch", "Last epoch", "Gradient at first", "At last")]
         said = (
             "Terms of the loss, each without its weight, and their shares of the gradient at the logits of an epoch's "
             "first update: which term leads is no matter of its weight alone."
