@@ -14,9 +14,9 @@ _TOP = """\
 Written by the stage `verdicts` of `claims/dvc.yaml` from the results in `claims/runs/`. What is claimed, and how it was
 put to the test, stands in `claims/claims.yaml`. [How to test a claim of your own](testing-a-claim.md).
 
-- Every run of a claim makes the same number of updates, sees the same images in the same order for the same seed
-  (unless an arm changes `train.sampling`), and is scored once, with its last weights, on judge images that decide
-  nothing else. Scores are pooled mIoU.
+- Every run of a claim makes the same number of updates and is scored once, with its last weights, on judge images that
+  decide nothing else. For the same seed it sees the same images in the same order, unless its arm changes
+  `train.sampling`, has a second round, or another data set. Scores are pooled mIoU.
 - A difference is the mean over seeds, paired by seed and image; its 95 % interval covers another draw of the images
   *and* of the seeds. *Supported* and *refuted* mean that it lies on one side of what was claimed.
 - *Could have shown* is how far from what was claimed the truth must lie to be found with a probability of 80 %.
