@@ -139,6 +139,22 @@ def test_code_that_was_not_committed_as_it_ran_is_named(project):
     assert ask("data/submission")["code"]["differing"] == ["src/segpipe/a.py"]
 
 
+def test_the_first_commit_is_the_earliest_whatever_time_zones_say(project, monkeypatch):
+    later, earlier = "2030-01-01T06:00:00 -0500", "2030-01-01T08:00:00 +0900"  # 11:00 and 23:00 the day before, in UTC
+    text = Path("dvc.lock").read_text()
+    for subject, date in (("Earlier", earlier), ("Later", later)):
+        Path("dvc.lock").write_text(f"{text}# {subject}\n")  # the same content of the data in another text of the lock
+        monkeypatch.setenv("GIT_COMMITTER_DATE", date)
+        git("commit", "-qam", subject)
+    assert [commit["subject"] for commit in ask("data/submission")["commits"]] == ["Later", "Earlier", "Second run"]
+
+
+def test_a_subject_may_hold_what_python_takes_for_the_end_of_a_line(project):
+    subject = "Form\x0cfeed, line\u2028separator"
+    git("commit", "-q", "--amend", "-m", subject)
+    assert [commit["subject"] for commit in ask("data/submission")["commits"]] == [subject]
+
+
 def test_a_lock_that_does_not_fit_together_is_said(project):
     lock = yaml.safe_load(Path("dvc.lock").read_text())
     lock["stages"]["baseline@main-0"]["outs"][0]["md5"] = "0" * 32 + ".dir"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit: its hash, its time as ISO 8601, and the first line of its message."""
+    """A commit: its hash, its time as ISO 8601 and in seconds since 1970, and the first line of its message."""
 
     hash: str
-    time: str
+    time: str  # in the committer's own time zone: what `seconds` orders, this does not
+    seconds: int
     subject: str
 
     def to_json(self) -> dict:
@@ -51,8 +52,12 @@ class History:
         """All commits of all branches and experiments that changed `path`, newest first."""
         if self.head() is None:
             return []
-        listed = self._ask("log", "--all", "--format=%H%x00%cI%x00%s", "--", path)
-        return [Commit(*line.split("\0", 2)) for line in listed.splitlines()]
+        listed = self._ask("log", "--all", "--format=%H%x00%cI%x00%ct%x00%s", "--", path)
+        commits = []
+        for line in listed.split("\n")[:-1]:  # not splitlines: a subject may hold what that takes for an end
+            hash_, time, seconds, subject = line.split("\0", 3)
+            commits.append(Commit(hash_, time, int(seconds), subject))
+        return commits
 
     def contents(self, commit_paths: Sequence[tuple[str, str]]) -> Iterator[bytes | None]:
         """The file of each (commit, path), one after another; None where the commit has no such file."""

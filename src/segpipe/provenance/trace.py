@@ -192,7 +192,7 @@ def _search(found: Provenance, versions: list[_Version], folders: _Folders) -> L
         if any((place.lock, place.stage) == (found.place.lock, found.place.stage) for place in places)
     ]
     commits = [commit for version, _ in same for commit in version.commits]
-    found.commits = sorted(commits, key=lambda commit: commit.time, reverse=True)
+    found.commits = sorted(commits, key=lambda commit: commit.seconds, reverse=True)
     found.in_tree, found.in_head = any(v.in_tree for v, _ in same), any(v.in_head for v, _ in same)
     if not commits:
         return same[0][1]
