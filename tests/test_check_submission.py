@@ -150,6 +150,64 @@ def test_a_small_zip_that_would_fill_the_disk_is_refused(project):
         check("bomb.zip", "--format", "pixels")
 
 
+def packed(name: str, source: str, inside: str) -> bytes:
+    """A zip of one file, as bytes that a test may damage."""
+    with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(source, inside)
+    return Path(name).read_bytes()
+
+
+def damaged(whole: bytes) -> bytes:
+    """The compressed bytes are no longer what a deflater writes."""
+    start = zipfile.sizeFileHeader + int.from_bytes(whole[26:28], "little")
+    return whole[:start] + b"\xff" * 8 + whole[start + 8 :]
+
+
+def encrypted(whole: bytes) -> bytes:
+    """The flag that asks for a password is set, in the file's header and in the list at the end."""
+    listed = whole.index(b"PK\x01\x02")
+    return whole[:6] + b"\x01" + whole[7 : listed + 8] + b"\x01" + whole[listed + 9 :]
+
+
+def of_a_later_version(whole: bytes) -> bytes:
+    """Packed by what zipfile says it cannot read, as soon as it is opened."""
+    listed = whole.index(b"PK\x01\x02")
+    return whole[: listed + 6] + b"\xff" + whole[listed + 7 :]
+
+
+@pytest.mark.parametrize(
+    "harm, said",
+    [
+        (damaged, r"table\.zip: submission\.csv in it cannot be read \(Error -3 .*\); expected a whole zip"),
+        (encrypted, r"table\.zip: submission\.csv in it cannot be read \(.*password.*\); expected a whole zip"),
+        (of_a_later_version, r"table\.zip: is a zip that cannot be read \(zip file version 25\.5\); pack it anew"),
+    ],
+)
+def test_a_table_in_a_zip_that_cannot_be_read_is_one_clear_error(project, harm, said):
+    Path("table.zip").write_bytes(harm(packed("table.zip", PIXELS, "submission.csv")))
+    with pytest.raises(ValueError, match=said):
+        check("table.zip", "--format", "pixels")
+    change(formats=["pixels"])
+    with pytest.raises(ValueError, match=said):
+        check("table.zip")
+
+
+@pytest.mark.parametrize("harm, said", [(damaged, "Error -3"), (encrypted, "password")])
+def test_a_label_map_in_a_zip_that_cannot_be_read_is_told_of_its_image(project, harm, said):
+    Path("maps.zip").write_bytes(harm(packed("maps.zip", "out/png/x0.png", "x0.png")))
+    assert any(fault.startswith("x0.png: ") and said in fault for fault in check("maps.zip")["problems"])
+
+
+@pytest.mark.parametrize("file", [PIXELS, "out/png"])
+def test_classes_of_run_lengths_matter_to_files_of_run_lengths_only(project, file):
+    rle = yaml.safe_load(Path("params.yaml").read_text())["submission"]["rle"]
+    change(formats=["pixels", "png"], rle=rle | {"classes": ["Wood"]})
+    assert check(file, "--previous", "out/png" if file == PIXELS else PIXELS)["problems"] == []
+    for arguments in ((RLE, "--format", "rle"), (file, "--previous", RLE)):
+        with pytest.raises(ValueError, match=r"params\.yaml: submission\.rle\.classes: found 'Wood'"):
+            check(*arguments)
+
+
 def test_one_mask_an_image_is_compared_as_that(project):
     rle = {"rows": "image", "id": "{stem}", "columns": ["img", "rle_mask"], "classes": []}
     change(formats=["rle"], rle=rle)

@@ -6,20 +6,21 @@ Images are read one at a time; of each only counts are kept.
 import heapq
 import zipfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from segpipe.data.prepared import Prepared
+from segpipe.labels import ClassTable
 from segpipe.params import ALL, Params
 from segpipe.progress import track
 from segpipe.stage import read_json
 from segpipe.submission.fit import id_problems
 from segpipe.submission.layout import PIXEL_COLUMNS, Format, Layout, layout_of
-from segpipe.submission.read import SubmissionFile, open_submission
+from segpipe.submission.read import SubmissionFile, open_submission, open_zip
 from segpipe.submission.rows import CsvFile
-from segpipe.submission.sample import read_sample, sample_of
+from segpipe.submission.sample import Sample, read_sample, sample_of
 
 MOST_CHANGED = 5  # images that are named
 
@@ -96,9 +97,9 @@ def check_file(
     test = [data.entries[index] for index in data.sets["test"]]
     sizes = {entry.file_name: params.submission.size or (entry.height, entry.width) for entry in test}
     given = read_sample(sample) if sample else sample_of(params.submission, Path(params.data.root))
-    plain = layout_of(params.submission.model_copy(update={"formats": ("rle",)}), data.classes, given)
+    plain = layout_of(params.submission, data.classes, given)
     format_ = format_ or find_format(path, params, plain)
-    layout = replace(plain, formats=(format_,), sample=None if format_ == "png" else given)
+    layout = _layout(params, data.classes, format_, given)
     checked = Checked(
         path=path,
         format_=format_,
@@ -115,7 +116,7 @@ def check_file(
         other = None
         if previous:
             form = find_format(previous, params, plain)
-            columns = replace(layout, formats=(form,), sample=None if form == "png" else given)
+            columns = _layout(params, data.classes, form, given)
             other = stack.enter_context(open_submission(previous, form, columns, sizes))
         _read(checked, layout, file, other, previous)
     seen = checked.pixels > 0
@@ -153,13 +154,19 @@ def _alike(layout: Layout, own: Format, others: Format, label_map: np.ndarray) -
     return layout.shown("rle", label_map) if others == "rle" and own != "rle" else label_map
 
 
+def _layout(params: Params, classes: ClassTable, format_: Format, given: Sample | None) -> Layout:
+    """Of a file of one format; only that of run lengths needs `submission.rle.classes` to be right."""
+    own = params.submission.model_copy(update={"formats": (format_,)})
+    return layout_of(own, classes, None if format_ == "png" else given)
+
+
 def find_format(path: Path, params: Params, layout: Layout) -> Format:
     """PNG for a folder or a zip without a CSV; of the CSVs the one of params.yaml, unless the header says the other."""
     tables: list[Format] = [name for name in params.submission.formats if name != "png"]
     if path.is_dir():
         return "png"
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             if not any(name.lower().endswith(".csv") for name in archive.namelist()):
                 return "png"
     else:

@@ -3,9 +3,11 @@
 Opening looks at ids alone. A CSV in a zip is unpacked to a file of the system's temporary folder first.
 """
 
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,8 @@ from segpipe.submission.rows import CsvFile
 
 SHOWN = 3  # ids that a message names
 BYTES_A_PIXEL = 16  # more than any text has for one
+# what zipfile ends in for a file that is damaged, encrypted (RuntimeError) or packed by a method it lacks
+ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError)
 
 
 class SubmissionFile(ABC):
@@ -117,7 +121,7 @@ class PngSubmission(SubmissionFile):
         try:
             encoded = _in_zip(place, name) if isinstance(place, zipfile.ZipFile) else (place / name).read_bytes()
             return decode_png(encoded, size, self._layout.classes.num_classes), []
-        except (ValueError, OSError, zipfile.BadZipFile, RuntimeError) as error:
+        except (ValueError, *ZIP_FAULTS) as error:
             return None, [f"{shown_id(name)}: {error}"]
 
 
@@ -129,7 +133,7 @@ def open_submission(
     with ExitStack() as stack:
         place: Path | zipfile.ZipFile = path
         if path.is_file() and zipfile.is_zipfile(path):
-            place = stack.enter_context(zipfile.ZipFile(path))
+            place = stack.enter_context(open_zip(path))
         if format_ == "png":
             yield PngSubmission(place, layout, sizes)
             return
@@ -138,6 +142,14 @@ def open_submission(
             most = 2 * ids + BYTES_A_PIXEL * sum(height * width for height, width in sizes.values()) + (1 << 20)
             place = _unpacked(place, Path(stack.enter_context(tempfile.TemporaryDirectory())), path, most)
         yield CsvSubmission(stack.enter_context(CsvFile(place)), format_, layout, sizes)
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """The zip at `path`; ValueError for one whose list of files is damaged."""
+    try:
+        return zipfile.ZipFile(path)
+    except ZIP_FAULTS as error:
+        raise ValueError(f"{path}: is a zip that cannot be read ({error}); pack it anew") from error
 
 
 def id_faults(found: list[str], expected: list[str], what: str = "id") -> list[str]:
@@ -182,6 +194,10 @@ def _unpacked(place: zipfile.ZipFile, folder: Path, path: Path, most: int) -> Pa
     if (size := place.getinfo(tables[0]).file_size) > most:  # a small zip may hold what fills the disk
         raise ValueError(f"{path}: holds {size} bytes, far more than a submission of these images could have")
     out = folder / "submission.csv"
-    with place.open(tables[0]) as source, out.open("wb") as target:
-        shutil.copyfileobj(source, target)
+    try:
+        with place.open(tables[0]) as source, out.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except ZIP_FAULTS as error:
+        found = f"{shown_id(tables[0])} in it cannot be read ({error})"
+        raise ValueError(f"{path}: {found}; expected a whole zip without a password, so pack it anew") from error
     return out
