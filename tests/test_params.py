@@ -110,7 +110,7 @@ def test_a_missing_key_is_named():
 def test_a_loss_without_any_term_is_refused():
     (line,) = problems({f"loss.{term}": 0 for term in TERMS})
     assert line.startswith("loss: every term has weight 0")
-    assert line.endswith(", ".join(TERMS))
+    assert line.endswith(f"give at least one of {', '.join(TERMS)}")
 
 
 @pytest.mark.parametrize(
