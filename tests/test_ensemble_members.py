@@ -1,5 +1,7 @@
 """What each member brings, and how alike errors are: by hand, and from their definitions."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 from segpipe.ensemble.candidates import list_candidates
 from segpipe.ensemble.members import drop_one, leave_outs, likeness, shared_errors
 from segpipe.labels import IGNORE_INDEX
+from segpipe.metrics.bootstrap import compare_miou
+from segpipe.metrics.confusion import class_counts, pooled_miou
 
 
 def test_each_member_then_each_model_is_left_out():
@@ -35,12 +39,17 @@ def test_a_member_helps_where_the_mean_is_worse_without_it():
     all_right = rng.integers(60, 90, 40)
     everything = np.stack([[[n, 100 - n], [100 - n, n]] for n in all_right])
     worse = np.stack([[[n, 100 - n], [100 - n, n]] for n in all_right - 30])
-    rows = drop_one(left, everything, {left[0].candidate.name: worse, left[1].candidate.name: everything}, range(40))
+    names = [each.candidate.name for each in left]
+    without = dict(zip(names, map(class_counts, (worse, everything)), strict=True))
+    rows = drop_one(left, class_counts(everything), without, names[1:], range(40))
     assert [(row["without"], row["difference"]["verdict"]) for row in rows] == [
         ("baseline-a", "helps"),
         ("retrain-a", "identical"),
     ]
-    (row, _), reversed_ = rows, drop_one(left[:1], worse, {left[0].candidate.name: everything}, range(40))
+    assert rows[0]["miou"] == pooled_miou(worse)
+    assert rows[0]["difference"] == asdict(compare_miou(everything, worse, range(40))) | {"verdict": "helps"}
+    swapped = {names[0]: class_counts(everything)}
+    (row, _), reversed_ = rows, drop_one(left[:1], class_counts(worse), swapped, [], range(40))
     assert row["difference"]["difference"] > 0 and reversed_[0]["difference"]["verdict"] == "hurts"
 
 

@@ -115,25 +115,36 @@ class Ensemble:
         """(height, width) uint8 truth of labelled image `index` at the scored size."""
         return resize_labels(self.prepared.native_target(index), self.scored_size)
 
-    def confusions(self, candidates: Sequence[Candidate], indices: Sequence[int], label: str) -> dict[str, np.ndarray]:
-        """For each candidate (N, C, C) int64: a confusion matrix for every image, at the scored size."""
-        num_classes = self.prepared.classes.num_classes
-        confusions: dict[str, list[np.ndarray]] = {candidate.name: [] for candidate in candidates}
-        for index in track(indices, label, "images"):
-            target = self.target(index)
-            for candidate, preds in zip(candidates, self.label_maps(candidates, index), strict=True):
-                confusions[candidate.name].append(confusion_matrix(preds, target, num_classes))
-        shape = (-1, num_classes, num_classes)
-        return {name: np.array(matrices, np.int64).reshape(shape) for name, matrices in confusions.items()}
-
     def judge_confusions(self, candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
-        """`confusions` of the judge images."""
-        return self.confusions(candidates, self.judge_indices, "judge")
+        """For each candidate (N, C, C) int64: a confusion matrix for every judge image, at the scored size."""
+        size, indices = self.prepared.classes.num_classes, self.judge_indices
+        confusions = {each.name: np.zeros((len(indices), size, size), np.int64) for each in candidates}
+        for position, matrices in enumerate(self._confusions(candidates, indices, "judge")):
+            for each, matrix in zip(candidates, matrices, strict=True):
+                confusions[each.name][position] = matrix
+        return confusions
+
+    def tune_confusion(self, candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
+        """For each candidate (C, C) int64: the confusion matrix of all tune images together, at the scored size."""
+        size = self.prepared.classes.num_classes
+        confusion = {each.name: np.zeros((size, size), np.int64) for each in candidates}
+        for matrices in self._confusions(candidates, self.tune_indices, "tune"):
+            for each, matrix in zip(candidates, matrices, strict=True):
+                confusion[each.name] += matrix
+        return confusion
 
     def test_label_maps(self, candidate: Candidate) -> Iterator[tuple[int, np.ndarray]]:
         """(index, label map) of every test image, in the order of the test file."""
         for index in track(self.prepared.sets["test"], "submit", "images"):
             yield index, self.label_map(candidate, index)
+
+    def _confusions(
+        self, candidates: Sequence[Candidate], indices: Sequence[int], label: str
+    ) -> Iterator[Iterator[np.ndarray]]:
+        """Of each image the (C, C) confusion matrices of the candidates."""
+        for index in track(indices, label, "images"):
+            target, size = self.target(index), self.prepared.classes.num_classes
+            yield (confusion_matrix(labels, target, size) for labels in self.label_maps(candidates, index))
 
     def _require(self, wanted: dict[FoldName, tuple[int, ...]]) -> None:
         """Raise ValueError that names the images which a store of a fold lacks."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from segpipe.labels import IGNORE_INDEX
-from segpipe.metrics.confusion import mean_iou
+from segpipe.metrics.confusion import confusion_matrix, mean_iou
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class CleaningFit:
         self._confusion = np.zeros((num_classes, num_classes), np.int64)
         self._tally: dict[tuple[int, int, int, int], np.ndarray] = {}
 
-    def add(self, label_map: np.ndarray, target: np.ndarray, confusion: np.ndarray) -> None:
-        """One image: its label map, its target (both (H, W) uint8), and their (C, C) confusion matrix."""
-        self._confusion += confusion
+    def add(self, label_map: np.ndarray, target: np.ndarray) -> None:
+        """One image: its label map and its target, both (H, W) uint8."""
+        self._confusion += confusion_matrix(label_map, target, self._num_classes)
         found, size = find_regions(label_map, self._num_classes), self._num_classes
         # the first size, in ascending order, that takes the region
         small = np.searchsorted(self._least, found.sizes, side="right")

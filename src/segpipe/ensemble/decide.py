@@ -7,9 +7,9 @@ import numpy as np
 from segpipe.ensemble.average import Ensemble
 from segpipe.ensemble.candidates import Candidate, list_candidates
 from segpipe.ensemble.fit import fit_candidates
-from segpipe.ensemble.members import drop_one, leave_outs, likeness, shared_errors
+from segpipe.ensemble.members import Without, drop_one, leave_outs, likeness, shared_errors
 from segpipe.ensemble.selection import select
-from segpipe.metrics.confusion import confusion_matrix
+from segpipe.metrics.confusion import class_counts, confusion_matrix
 from segpipe.params import Params
 from segpipe.progress import track
 
@@ -37,28 +37,47 @@ def decide(ensemble: Ensemble, params: Params) -> Decision:
     everything = next(each for each in unfitted if each.name == "mean-all")
     left = leave_outs(everything)
     models = [each for each in unfitted if len(each.parts) == 1]
-    shown = [*candidates, *(each.candidate for each in left)]
-    confusions, errors = _judge(ensemble, shown, len(models))
+    judged = _judge(ensemble, candidates, left, models)
     groups = [ensemble.prepared.entries[index].group for index in ensemble.judge_indices]
-    selection = select(
-        params.ensemble.rule, candidates, {each.name: confusions[each.name] for each in candidates}, groups
-    )
+    selection = select(params.ensemble.rule, candidates, judged.confusions, groups)
     if groups:
-        selection["drop_one"] = drop_one(left, confusions["mean-all"], confusions, groups)
-        selection["likeness"] = likeness([each.name for each in models], errors, groups)
+        everything_counts = class_counts(judged.confusions[everything.name])
+        selection["drop_one"] = drop_one(left, everything_counts, judged.without, judged.identical, groups)
+        selection["likeness"] = likeness([each.name for each in models], judged.errors, groups)
     chosen = next(each for each in candidates if each.name == selection["chosen"])
-    return Decision(chosen, candidates, selection, {each.name: confusions[each.name] for each in candidates}, groups)
+    return Decision(chosen, candidates, selection, judged.confusions, groups)
 
 
-def _judge(ensemble: Ensemble, candidates: list[Candidate], models: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Confusions of all judge images by candidate, and (N, P, 4) errors that pairs of the first `models` share."""
-    size = ensemble.prepared.classes.num_classes
-    indices, pairs = ensemble.judge_indices, models * (models - 1) // 2
-    confusions = {each.name: np.zeros((len(indices), size, size), np.int64) for each in candidates}
-    errors = np.zeros((len(indices), pairs, 4), np.int64)
+@dataclass(frozen=True)
+class _Judged:
+    """What is kept of N judge images: all of what may be submitted, of what is left out only what is asked of it."""
+
+    confusions: dict[str, np.ndarray]  # (N, C, C) by candidate
+    without: dict[str, np.ndarray]  # (N, 3, C) class counts by leave-out
+    identical: set[str]  # leave-outs whose confusions are those of the whole
+    errors: np.ndarray  # (N, P, 4) that pairs of models share
+
+
+def _judge(ensemble: Ensemble, candidates: list[Candidate], left: list[Without], models: list[Candidate]) -> _Judged:
+    """`left` are leave-outs of the candidate mean-all, `models` the candidates of one model, all of them."""
+    size, indices = ensemble.prepared.classes.num_classes, ensemble.judge_indices
+    names = [each.name for each in candidates]
+    rest = [each.candidate for each in left]
+    judged = _Judged(
+        {name: np.zeros((len(indices), size, size), np.int64) for name in names},
+        {each.name: np.zeros((len(indices), 3, size), np.int64) for each in rest},
+        {each.name for each in rest},
+        np.zeros((len(indices), len(models) * (len(models) - 1) // 2, 4), np.int64),
+    )
     for position, index in enumerate(track(indices, "judge", "images")):
-        target, label_maps = ensemble.target(index), ensemble.label_maps(candidates, index)
-        for each, labels in zip(candidates, label_maps, strict=True):
-            confusions[each.name][position] = confusion_matrix(labels, target, size)
-        errors[position] = shared_errors(label_maps[:models], target)
-    return confusions, errors
+        target = ensemble.target(index)
+        label_maps = dict(zip([*names, *judged.without], ensemble.label_maps([*candidates, *rest], index), strict=True))
+        for name in names:
+            judged.confusions[name][position] = confusion_matrix(label_maps[name], target, size)
+        for name, counts in judged.without.items():
+            confusion = confusion_matrix(label_maps[name], target, size)
+            counts[position] = class_counts(confusion)
+            if not np.array_equal(confusion, judged.confusions["mean-all"][position]):
+                judged.identical.discard(name)
+        judged.errors[position] = shared_errors([label_maps[each.name] for each in models], target)
+    return judged

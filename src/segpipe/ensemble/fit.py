@@ -7,7 +7,7 @@ from segpipe.ensemble.average import Ensemble
 from segpipe.ensemble.candidates import Candidate
 from segpipe.ensemble.cleaning import CleaningFit
 from segpipe.ensemble.weights import PixelSample, greedy_counts, shrunk_weights
-from segpipe.metrics.confusion import pooled_miou
+from segpipe.metrics.confusion import mean_iou
 from segpipe.params import EnsembleParams
 from segpipe.progress import track
 
@@ -44,9 +44,9 @@ def _weighted(ensemble: Ensemble, everything: Candidate, settings: EnsembleParam
 
 def _cleaned(ensemble: Ensemble, bases: list[Candidate], settings: EnsembleParams) -> Candidate:
     """The best of `bases` on tune images, cleaned by the sizes that are best there."""
-    confusions = ensemble.confusions(bases, ensemble.tune_indices, "tune")
-    base = max(bases, key=lambda each: pooled_miou(confusions[each.name]))
+    confusion = ensemble.tune_confusion(bases)
+    base = max(bases, key=lambda each: mean_iou(confusion[each.name]))
     fit = CleaningFit(ensemble.prepared.classes.num_classes, settings.min_pixels, settings.fill_holes)
-    for position, index in enumerate(track(ensemble.tune_indices, "fit sizes", "images")):
-        fit.add(ensemble.label_map(base, index), ensemble.target(index), confusions[base.name][position])
+    for index in track(ensemble.tune_indices, "fit sizes", "images"):
+        fit.add(ensemble.label_map(base, index), ensemble.target(index))
     return Candidate("cleaned", base.parts, base.weights, fit.choose())

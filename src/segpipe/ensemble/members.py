@@ -1,6 +1,6 @@
 """What each member and each model brings to the mean of all, and how alike their errors are. Needs no torch."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -8,8 +8,7 @@ import numpy as np
 
 from segpipe.ensemble.candidates import Candidate
 from segpipe.labels import IGNORE_INDEX
-from segpipe.metrics.bootstrap import compare_miou
-from segpipe.metrics.confusion import pooled_miou
+from segpipe.metrics.bootstrap import compare_counts, miou_of_counts
 from segpipe.metrics.resample import group_sums, resampled
 
 VERDICTS = {"better": "helps", "worse": "hurts"}  # of the whole against the whole without it
@@ -38,20 +37,26 @@ def leave_outs(everything: Candidate) -> list[Without]:
 
 
 def drop_one(
-    left: Sequence[Without], everything: np.ndarray, confusions: dict[str, np.ndarray], groups: Sequence[Hashable]
+    left: Sequence[Without],
+    everything: np.ndarray,
+    without: Mapping[str, np.ndarray],
+    identical: Collection[str],
+    groups: Sequence[Hashable],
 ) -> list[dict]:
     """For each of `left` the judge score without it, and by how much the mean of all is above that.
 
-    `everything` and `confusions[candidate.name]` are (N, C, C). Verdicts, by the paired interval alone: helps, hurts,
+    `everything` and `without[candidate.name]` are (N, 3, C) class counts, `identical` names the candidates whose
+    confusions are those of the mean of all, image by image. Verdicts, by the paired interval alone: helps, hurts,
     undecided, identical.
     """
     rows = []
     for each in left:
-        rest = confusions[each.candidate.name]
-        difference = asdict(compare_miou(everything, rest, groups))
-        same = np.array_equal(everything, rest)
-        difference["verdict"] = "identical" if same else VERDICTS.get(difference["verdict"], difference["verdict"])
-        rows.append({"without": each.name, "kind": each.kind, "miou": pooled_miou(rest), "difference": difference})
+        rest = without[each.candidate.name]
+        difference = asdict(compare_counts(np.stack([everything, rest], axis=1), groups))
+        verdict = difference["verdict"]
+        difference["verdict"] = "identical" if each.candidate.name in identical else VERDICTS.get(verdict, verdict)
+        miou = miou_of_counts(rest)
+        rows.append({"without": each.name, "kind": each.kind, "miou": miou, "difference": difference})
     return rows
 
 

@@ -67,6 +67,14 @@ def miou(confusions: np.ndarray, statistic: Statistic = "pooled", absent: Absent
     return (pooled_miou if statistic == "pooled" else per_image_miou)(confusions, absent)
 
 
+def miou_of_counts(counts: np.ndarray, statistic: Statistic = "pooled", absent: Absent = "skip") -> float:
+    """`miou` from (N, 3, C) class counts, as `class_counts` gives them."""
+    _check_statistic(statistic)
+    if statistic == "pooled":
+        return float(mean_of_known(iou_of_counts(counts.sum(axis=0)), absent))
+    return float(mean_of_known(mean_of_known(iou_of_counts(counts), absent)))
+
+
 def resampled_miou(
     models: Sequence[np.ndarray],
     groups: Sequence[Hashable],
@@ -83,8 +91,14 @@ def resampled_miou(
     resampled as a pair would be. The same seed and number of groups draw the same groups, in a later call too. Raises
     ValueError when the matrices show that the models were scored against different targets.
     """
+    return _resampled_counts(paired_counts(models, groups), groups, statistic, absent, resamples, seed)
+
+
+def _resampled_counts(
+    counts: np.ndarray, groups: Sequence[Hashable], statistic: Statistic, absent: Absent, resamples: int, seed: int
+) -> np.ndarray:
+    """`resampled_miou` of (N, models, 3, C) class counts."""
     _check_statistic(statistic)
-    counts = paired_counts(models, groups)
     if statistic == "pooled":
         sums = group_sums(counts, counts, groups)
         return resampled(sums, resamples, seed, lambda drawn: mean_of_known(iou_of_counts(drawn), absent))
@@ -146,13 +160,29 @@ def compare_miou(
     most 1: the observed data count as one more resample, so it is never 0 (Davison and Hinkley 1997, chapter 4).
     Raises ValueError when the matrices show that a and b were scored against different targets.
     """
-    models = [confusions_a, confusions_b]
-    values = resampled_miou(models, groups, statistic=statistic, absent=absent, resamples=resamples, seed=seed)
+    counts = paired_counts([confusions_a, confusions_b], groups)
+    return compare_counts(
+        counts, groups, statistic=statistic, absent=absent, resamples=resamples, seed=seed, level=level
+    )
+
+
+def compare_counts(
+    counts: np.ndarray,
+    groups: Sequence[Hashable],
+    *,
+    statistic: Statistic = "pooled",
+    absent: Absent = "skip",
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Comparison:
+    """`compare_miou` of models a and b from what `paired_counts` gives of them, (N, 2, 3, C)."""
+    values = _resampled_counts(counts, groups, statistic, absent, resamples, seed)
     differences = values[:, 0] - values[:, 1]
     at_most, at_least = (differences <= 0).sum(), (differences >= 0).sum()
     p_value = min(1.0, 2 * float(1 + min(at_most, at_least)) / (1 + len(differences)))
-    difference = miou(confusions_a, statistic, absent) - miou(confusions_b, statistic, absent)
-    interval = _interval(difference, differences, level, _num_groups(confusions_a, groups))
+    points = [miou_of_counts(counts[:, model], statistic, absent) for model in (0, 1)]
+    interval = _interval(points[0] - points[1], differences, level, _num_groups(counts[:, 0], groups))
     if interval.num_groups < MIN_GROUPS:
         verdict = "undecided: too few scenes"
     elif interval.low > 0:
