@@ -1,4 +1,4 @@
-from segpipe.data.source.problems import LINES_SHOWN, Findings, Problem, listing, short
+from segpipe.data.source.problems import LINES_SHOWN, Findings, Problem, listing, short, some_ids
 
 
 def missing(number: int, file: str = "train.json") -> Problem:
@@ -47,3 +47,7 @@ def test_the_way_out_by_skipping_is_shown_only_where_it_leads_out():
 
 def test_long_values_are_cut():
     assert max(len(short(value)) for value in ("1 " * 10_000, [[1.5] * 999] * 999, 10**4000, {"a": "b" * 999})) <= 203
+
+
+def test_some_of_many_names_are_shown_as_a_terminal_may_show_them():
+    assert some_ids(["a", "\x1b[31m", "c"], 2) == "a, '\\x1b[31m', ..." and some_ids(["a", "c"], 2) == "a, c"

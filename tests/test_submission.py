@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from segpipe.submission.decode import read_pixels, read_runs
 from segpipe.submission.encode import pixel_text, png_bytes, run_texts
 from segpipe.submission.layout import Layout
-from segpipe.submission.png import decode_png, png_path
+from segpipe.submission.png import decode_png, png_path, png_problems
 from segpipe.submission.read import open_submission
 from segpipe.submission.sample import Sample, read_sample
 from segpipe.submission.verify import verify_submission
@@ -354,6 +354,13 @@ def test_two_images_that_would_be_one_png_are_reported(tmp_path):
     written = write(tmp_path, layout("png"), maps=[("a.jpg", MAPS[0][1]), ("a.jpeg", MAPS[0][1])])
     assert problems(tmp_path, layout("png"), written) == [
         "png: a.jpg and a.jpeg would both be a.png; rename one, or leave png out of the formats"
+    ]
+
+
+def test_of_any_number_of_images_for_one_png_all_are_named_in_one_line():
+    assert list(png_problems(["a.jpg", "b.jpg", "a.png", "../a.png", "a.bmp"])) == [
+        "'../a.png': would be written outside the folder of label maps, or has no valid name",
+        "a.jpg and a.png and a.bmp would all be a.png; rename one, or leave png out of the formats",
     ]
 
 

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 import torch
 
+from segpipe.data.map_names import map_name
 from segpipe.data.resize import resize_image, stored_size
 from segpipe.data.source.images import ImageFault, decode_image
 from segpipe.drawing import encode_jpeg, label_overlay
 from segpipe.inference.coco import write_coco
 from segpipe.inference.identity import file_digest, identity_of
-from segpipe.inference.listing import Listing, label_name, list_images
+from segpipe.inference.listing import Listing, list_images
 from segpipe.inference.manifest import Manifest
 from segpipe.inference.predict import Predictor, best_device, set_threads
 from segpipe.inference.probs import to_scored_size
@@ -218,7 +219,7 @@ class _Job:
         return stored_size(size, self.card.image_size, self.card.resize) or size
 
     def _label_path(self, name: str) -> Path:
-        return self.out / LABELS / label_name(name)
+        return self.out / LABELS / map_name(name)
 
     def _overlay_path(self, name: str) -> Path:
         return (self.out / OVERLAYS / name).with_suffix(".jpg")

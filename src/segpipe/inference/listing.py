@@ -1,9 +1,10 @@
 """Which images `segpipe predict` is given: those of a folder, or those that a text file lists."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from segpipe.data.map_names import shared_names
 from segpipe.data.source.images import ImageFault, image_size
 from segpipe.params import stop_on
 
@@ -46,7 +47,9 @@ def list_images(place: Path, out: Path) -> Listing:
                 broken[name] = str(fault)
     if not sizes and not broken:
         raise ValueError(f"{place}: holds no image; expected {', '.join(sorted(SUFFIXES))} or what else OpenCV reads")
-    stop_on(str(place), list(_collisions([*sizes, *broken])))
+    said = "would both be written to {}; rename one, or list one of them"
+    several = shared_names([*sizes, *broken])
+    stop_on(str(place), [f"{' and '.join(names)} {said.format(label_map)}" for label_map, names in several])
     return Listing(root, sizes, broken, passed_over)
 
 
@@ -77,18 +80,3 @@ def _names_listed(file: Path) -> list[str]:
             problems.append(f"line {number}: {name!r} stands in line {first}, too; list each image once")
     stop_on(str(file), problems)
     return list(names)
-
-
-def _collisions(names: Iterable[str]) -> Iterator[str]:
-    """Images that would have one label map: they differ in their suffixes only."""
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        alike.setdefault(label_name(name), []).append(name)
-    for label_map, several in alike.items():
-        if len(several) > 1:
-            yield f"{' and '.join(several)} would both be written to {label_map}; rename one, or list one of them"
-
-
-def label_name(name: str) -> str:
-    """Of the label map of the image `name`: the same folders and name, ending in .png."""
-    return PurePosixPath(name).with_suffix(".png").as_posix()

@@ -2,9 +2,9 @@
 
 import yaml
 
+from segpipe.data.source.problems import shown_id, some_ids
 from segpipe.provenance.locks import Entry
 from segpipe.provenance.trace import Place, Provenance
-from segpipe.submission.read import shown_id
 
 SHOWN = 5  # files that a line names
 
@@ -87,10 +87,8 @@ def _commit_lines(found: Provenance) -> list[str]:
     lines.append(
         f"{found.place.lock}: that of HEAD {now[found.in_head]}, that of the working tree {now[found.in_tree]}"
     )
-    changed = (
-        f"{len(found.modified)} tracked files are modified: {_some(found.modified)}" if found.modified else "clean"
-    )
-    return [*lines, f"working tree: {changed}"]
+    count, some = len(found.modified), some_ids(found.modified, SHOWN)
+    return [*lines, f"working tree: {f'{count} tracked files are modified: {some}' if count else 'clean'}"]
 
 
 def _code_lines(found: Provenance) -> list[str]:
@@ -99,8 +97,8 @@ def _code_lines(found: Provenance) -> list[str]:
         return [f"code: {len(found.chain.code())} files, held against no commit"]
     if not found.code.differing:
         return [f"code: {found.code.files} files, all as in that commit"]
-    count, differing = found.code.files, found.code.differing
-    return [f"code: {count} files, of which {len(differing)} ran otherwise than in that commit: {_some(differing)}"]
+    count, differing, some = found.code.files, len(found.code.differing), some_ids(found.code.differing, SHOWN)
+    return [f"code: {count} files, of which {differing} ran otherwise than in that commit: {some}"]
 
 
 def _data_line(entry: Entry, stage: str | None) -> str:
@@ -130,7 +128,3 @@ def _params_lines(params: dict[str, dict]) -> list[str]:
 def _entry(entry: Entry) -> str:
     files = f", {entry.nfiles} files" if entry.nfiles else ""
     return f"{shown_id(entry.path)} (md5 {entry.md5}, {entry.size} bytes{files})"
-
-
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(map(shown_id, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

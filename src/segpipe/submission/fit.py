@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from segpipe.data.source.problems import shown_id
 from segpipe.labels import ClassTable
 from segpipe.params import SubmissionParams
 from segpipe.submission.layout import Format, Layout, ids_by_pattern, layout_of
 from segpipe.submission.png import png_problems
-from segpipe.submission.read import id_faults, shown_id
+from segpipe.submission.read import id_faults
 from segpipe.submission.sample import Sample, sample_of
 
 PATTERNS = ("{file_name}", "{name}", "{stem}")

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from segpipe.data.map_names import map_name, shared_names
 from segpipe.data.source.images import ImageFault
 from segpipe.data.source.png import damage, decode, read_header
 
@@ -17,7 +18,7 @@ def png_name(file_name: str) -> PurePosixPath:
     name = PurePosixPath(file_name)
     if name.is_absolute() or ".." in name.parts or not name.name or "\\" in file_name or "\0" in file_name:
         raise ValueError(f"{file_name!r}: would be written outside the folder of label maps, or has no valid name")
-    return name.with_suffix(".png")
+    return map_name(file_name)
 
 
 def png_path(folder: Path, file_name: str) -> Path:
@@ -30,15 +31,16 @@ def png_path(folder: Path, file_name: str) -> Path:
 
 def png_problems(file_names: Iterable[str]) -> Iterator[str]:
     """Images whose label map has no place, or would be another's."""
-    first: dict[PurePosixPath, str] = {}
+    placed = []
     for file_name in file_names:
         try:
-            name = png_name(file_name)
+            png_name(file_name)
+            placed.append(file_name)
         except ValueError as error:
             yield str(error)
-            continue
-        if first.setdefault(name, file_name) != file_name:
-            yield f"{first[name]} and {file_name} would both be {name}; rename one, or leave png out of the formats"
+    for name, several in shared_names(placed):
+        both = "both" if len(several) == 2 else "all"
+        yield f"{' and '.join(several)} would {both} be {name}; rename one, or leave png out of the formats"
 
 
 def read_png(path: Path, size: tuple[int, int], num_classes: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.data.source.problems import short
+from segpipe.data.source.problems import short, shown_id, some_ids
 from segpipe.submission.decode import read_pixels, read_runs
 from segpipe.submission.layout import Format, Layout
 from segpipe.submission.png import decode_png, png_name, png_problems
@@ -161,19 +161,10 @@ def id_faults(found: list[str], expected: list[str], what: str = "id") -> list[s
         "there more than once": [id_ for id_, count in counts.items() if count > 1],
     }
     return [
-        f"{len(ids)} {what}{' is' if len(ids) == 1 else 's are'} {kind}: {_some(ids)}"
+        f"{len(ids)} {what}{' is' if len(ids) == 1 else 's are'} {kind}: {some_ids(ids, SHOWN)}"
         for kind, ids in kinds.items()
         if ids
     ]
-
-
-def shown_id(name: str) -> str:
-    """A name as it stands, or as Python writes it where a terminal would take it for more than text."""
-    return name if name.isprintable() and len(name) <= 200 else short(name)
-
-
-def _some(ids: list[str]) -> str:
-    return ", ".join(map(shown_id, ids[:SHOWN])) + (", ..." if len(ids) > SHOWN else "")
 
 
 def _files_below(folder: Path) -> list[str]:

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from segpipe.data.source.problems import shown_id
 from segpipe.submission.check import Checked, Difference
-from segpipe.submission.read import shown_id
 
 LINES_SHOWN = 50
 

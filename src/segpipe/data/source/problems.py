@@ -95,6 +95,16 @@ def short(value: Any) -> str:
     return text if len(text) <= CHARACTERS_SHOWN else text[:CHARACTERS_SHOWN] + "..."
 
 
+def shown_id(name: str) -> str:
+    """A name as it stands, or as Python writes it where a terminal would take it for more than text."""
+    return name if name.isprintable() and len(name) <= CHARACTERS_SHOWN else short(name)
+
+
+def some_ids(names: Sequence[str], most: int) -> str:
+    """The first `most` of some names in a line, as `shown_id` gives them."""
+    return ", ".join(map(shown_id, names[:most])) + (", ..." if len(names) > most else "")
+
+
 def _kind(problem: Problem | str) -> tuple[str, ...]:
     if isinstance(problem, str):
         return (problem,)
