@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import threading
 import time
@@ -196,6 +197,20 @@ def test_unfinished_runs_stay_for_a_day_and_the_newest_for_good(tmp_path):
     for number in range(KEPT + 2):
         leave(tmp_path, f"new{number}", "baseline@main-0", age=DAY / 2)
     assert {f"new{number}" for number in range(KEPT + 2)} <= left(tmp_path)
+
+
+def test_what_another_stage_removes_first_is_no_error(tmp_path, monkeypatch):
+    remove = shutil.rmtree
+
+    def beaten(path: Path, **options: bool) -> None:
+        remove(path)  # the other's sweep
+        remove(path, **options)
+
+    monkeypatch.setattr(state.shutil, "rmtree", beaten)
+    with opened(tmp_path) as held:
+        held.save({})
+        held.discard()
+    assert left(tmp_path) == set()
 
 
 def test_a_run_that_somebody_holds_is_never_removed(tmp_path):

@@ -99,7 +99,7 @@ class State:
         """Remove the folder of a run whose outputs are written: there is nothing left to go on from."""
         if self._writes:
             gone = self.folder.rename(self.folder.with_name(self.folder.name + _GONE))  # at once, as in `_sweep`
-            shutil.rmtree(gone)
+            shutil.rmtree(gone, ignore_errors=True)  # another stage's `_sweep` may be at it too
 
     def remove_weights(self, *, but: set[str]) -> None:
         """Remove weights that no saved state names any more."""
