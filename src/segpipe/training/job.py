@@ -34,7 +34,10 @@ Round = Literal["baseline", "retrain"]
 
 @dataclass(frozen=True)
 class Job:
-    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only."""
+    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only.
+
+    `run` is the key of a claim's run, which has both rounds in one stage.
+    """
 
     round: Round
     params: MemberParams
@@ -44,6 +47,7 @@ class Job:
     out: Path
     pseudo: PseudoLabels | None = None
     baseline: Path | None = None
+    run: str | None = None
 
     @property
     def tune(self) -> Tune:
@@ -52,7 +56,12 @@ class Job:
 
     @property
     def stage(self) -> str:
-        """Its name, as DVC gives it where DVC runs it."""
+        """Its name, as DVC gives it where DVC runs it; of a claim's run, its key and the round.
+
+        No two rounds share one: the finished state of a round goes when its stage starts something else.
+        """
+        if self.run is not None:
+            return f"{self.run} {self.round}"
         return os.environ.get("DVC_STAGE", f"{self.round} {self.out.name}")
 
     @property
