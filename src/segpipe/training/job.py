@@ -25,8 +25,9 @@ from segpipe.libraries import TRAINING, library_versions
 from segpipe.losses.class_weights import weights_by_count
 from segpipe.models.checkpoint import read_card
 from segpipe.models.encoder_weights import files_of
-from segpipe.params import FoldName, LossParams, MemberParams
+from segpipe.params import FoldName, LossParams, MemberParams, stop_on
 from segpipe.sources import code_deps, code_digest
+from segpipe.training.engine import check_ratio, pseudo_per_batch
 from segpipe.training.evaluate import Tune
 
 Round = Literal["baseline", "retrain"]
@@ -130,7 +131,7 @@ def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParam
         pseudo.labels,
         [Sample(index, position) for position, index in enumerate(pseudo.indices)],
         Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
-        round(params.train.batch_size * params.retrain.ratio),
+        pseudo_per_batch(params),
         prepared.image_size,
         cutmix=CutMix(params.retrain.cutmix, params.seed) if params.retrain.cutmix else None,
     )
@@ -142,13 +143,8 @@ def parts_of(job: Job) -> list[Part]:
     labeled = labeled_part_of(job.prepared, job.fold, params)
     if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
-    pseudo = pseudo_part_of(job.prepared, job.pseudo, params)
-    if pseudo.per_batch == 0:
-        raise ValueError(
-            f"retrain.ratio: found {params.retrain.ratio}, which is no image in an update of {params.train.batch_size} "
-            f"labelled ones; give at least {0.5 / params.train.batch_size:.3f}"
-        )
-    return [labeled, pseudo]
+    stop_on("params.yaml", check_ratio(params, parts=1))
+    return [labeled, pseudo_part_of(job.prepared, job.pseudo, params)]
 
 
 def lineage_of(job: Job) -> Lineage:
