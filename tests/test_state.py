@@ -16,6 +16,7 @@ from tiny_training import largest_file
 
 from segpipe import state
 from segpipe.models.checkpoint import save_weights
+from segpipe.stage import first_line
 from segpipe.state import FOLDER, KEPT, open_state, workspace
 
 DAY = 86_400  # seconds
@@ -56,6 +57,13 @@ def test_a_damaged_state_is_told_with_the_folder_to_remove(tmp_path):
         path.write_bytes(path.read_bytes()[:2000])
         with pytest.raises(ValueError, match=rf"cannot be read .* Remove {held.folder} and run the same"):
             held.load()
+
+
+@pytest.mark.parametrize(
+    "said, told", [("no\nyes", "no"), ("\n\n  no\nyes", "no"), (" \n", "OSError"), ("", "OSError")]
+)
+def test_an_error_is_told_in_one_line(said, told):
+    assert first_line(OSError(said)) == told
 
 
 def test_nothing_is_unpickled(tmp_path):

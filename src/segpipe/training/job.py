@@ -1,6 +1,5 @@
 """What one training stage works on, and all that its outcome depends on."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from segpipe.losses.class_weights import weights_by_count
 from segpipe.models.checkpoint import read_card
 from segpipe.models.encoder_weights import files_of
 from segpipe.params import FoldName, LossParams, MemberParams, stop_on
-from segpipe.sources import code_deps, code_digest
+from segpipe.sources import code_deps, code_digest, file_digest
 from segpipe.training.engine import check_ratio, pseudo_per_batch
 from segpipe.training.evaluate import Tune
 
@@ -182,7 +181,7 @@ def identity(job: Job, fabric: Fabric) -> dict[str, Any]:
         "scored_size": job.scored_size,
         "data": job.prepared.fingerprint(),
         "pseudo": [job.pseudo.labels.digest, list(job.pseudo.indices)] if job.pseudo else None,
-        "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        "files": [file_digest(path) for path in files],
         "code": code_digest(code, root),
         "libraries": library_versions(TRAINING),
         "devices": [fabric.device.type, fabric.world_size],
