@@ -5,8 +5,7 @@ from pathlib import Path
 
 from segpipe.claims.load import load_plan
 from segpipe.claims.run import check_arms, run_arm
-from segpipe.claims.wiring import LABELLING_CODE, RUN_CODE
-from segpipe.sources import code_deps, code_digest
+from segpipe.claims.wiring import code_digests
 from segpipe.stage import check_tree, run_stage
 
 
@@ -24,10 +23,7 @@ def main() -> None:
             f"claims.yaml: asks for no run {arguments.run!r}; run `segpipe claims`, then `dvc repro` again"
         )
     check_arms(plan)
-    code, labelling = (
-        code_digest(code_deps(RUN_CODE)),
-        code_digest({file for script in LABELLING_CODE for file in code_deps(script)}),
-    )
+    code, labelling = code_digests()
     run_arm(plan, plan.runs[arguments.run], arguments.prepared, arguments.out, code=code, labelling=labelling)
 
 

@@ -63,6 +63,25 @@ def test_the_committed_members_are_sound():
     check_members(load_params(ROOT / "params.yaml"))
 
 
+@pytest.mark.parametrize(
+    "ratio, said",
+    [
+        (0.05, "makes 0 pseudo-labelled images of 8 labelled ones in an update; set retrain.ratio 0.25"),
+        (
+            0.4,
+            "makes 3 pseudo-labelled images of 8 labelled ones in an update; they cannot be split evenly",
+        ),
+        (0.5, None),
+    ],
+)
+def test_a_ratio_that_the_second_round_would_refuse_is_told_before_the_first(ratio, said):
+    changes = {"train.batch_size": 8, "train.accumulate": 2, "members.second": {"retrain": {"ratio": ratio}}}
+    lines = member_problems(params(changes))
+    assert len(lines) == bool(said)
+    assert not said or lines[0].startswith(f"members.second.retrain.ratio: found {ratio}, which {said}")
+    assert member_problems(params(changes | {"data.unlabeled": []})) == [], "nothing is retrained"
+
+
 def test_all_problems_of_all_members_come_at_once_each_at_its_key():
     second = {"model": {"encoder": "resnet10tt"}, "augment": {"train": ["HorizontalFlipp"]}, "train": {"accumulate": 3}}
     changes = {"model.arch": "smp.Unett", "augment.pseudo": ["HorizontalFlipp"], "members.second": second}

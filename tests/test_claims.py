@@ -13,7 +13,7 @@ from segpipe.claims.page import claims_page
 from segpipe.claims.results import Result, read_result, write_result
 from segpipe.claims.status import claims_status
 from segpipe.claims.verdicts import draw_verdicts
-from segpipe.claims.wiring import PAGE, PIPELINE, VERDICTS, expected_pipeline, result_file, wire_claims
+from segpipe.claims.wiring import PAGE, PIPELINE, VERDICTS, code_digests, expected_pipeline, result_file, wire_claims
 from segpipe.sources import code_digest
 from segpipe.stage import read_json
 
@@ -105,6 +105,21 @@ def test_missing_runs_are_counted(tmp_path, plan, monkeypatch, count, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")
     assert said in claims_status(plan)
+
+
+def test_results_of_other_code_are_told_also_where_it_labelled_the_pool_only(tmp_path, plan, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    code, labelling = code_digests()
+
+    def told(**given: str | None) -> list[str]:
+        write_results(plan, tmp_path / "claims/runs", {"a": 900, "b": 800}, **given)
+        return [line.split(". ")[0] for line in claims_status(plan).splitlines() if "other code" in line]
+
+    other = "by other code than this tree's"
+    assert told(code=code, labelling=labelling) == []
+    assert told(code=code, labelling="0ther") == [f"trained on pools labelled {other} ({labelling}): 0ther"]
+    assert told(code="0ther", labelling=None) == [f"made {other} ({code}): 0ther"]
 
 
 def test_every_missing_or_foreign_result_is_named(tmp_path, plan):

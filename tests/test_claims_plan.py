@@ -156,6 +156,10 @@ MISTAKES = {
         {"arms": ARMS | {"a": {"epochs": 0, "dataset": "sample"}}},
         "arms.a.epochs: found 0; expected a whole number above 0",
     ),
+    "a list of data sets of an arm": (
+        {"arms": ARMS | {"a": {"epochs": 3, "dataset": ["sample"]}}},
+        "arms.a.dataset: found \"['sample']\"; allowed: sample",
+    ),
     "an unknown data set of an arm": (
         {"arms": ARMS | {"a": {"epochs": 3, "dataset": "sampel"}}},
         "arms.a.dataset: found 'sampel'; allowed: sample; did you mean sample?",

@@ -67,6 +67,15 @@ def test_a_changed_parameter_names_another_run(tiny, folder, section, changes):
     assert key_of(changed(job, section, **changes)) != key_of(job)
 
 
+def test_other_weights_name_another_run_and_are_never_read_whole(tiny, folder, monkeypatch):
+    job = retraining(job_of(tiny, folder), folder / "baseline")
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) if path.suffix != ".safetensors" else pytest.fail())
+    before = key_of(job)
+    (folder / "baseline/model.safetensors").write_bytes(b"other")
+    assert key_of(job) != before
+
+
 def test_objects_come_from_the_folds_training_images_and_go_onto_labelled_ones(tiny, folder):
     job = retraining(
         changed(changed(job_of(tiny, folder), "augment", paste=RARE), "train", sampling="balanced"), folder

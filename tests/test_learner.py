@@ -142,6 +142,25 @@ def test_the_state_goes_on_to_the_same_bits():
     assert second.mean_loss() == straight.mean_loss()
 
 
+def test_a_resumed_epoch_tells_the_gradient_shares_of_all_ranks(monkeypatch):
+    member = params()
+    member = member.model_copy(update={"loss": member.loss.model_copy(update={"dice": 1.0})})
+    alone, shared, resumed = (learner_of(member) for _ in range(3))
+    alone.update([batch()])
+    of_another = torch.tensor([5.0, 1.0])  # rank's norms
+    monkeypatch.setattr(
+        "segpipe.training.learner.mean_over_ranks",
+        lambda value, _: (value + of_another) / 2 if value.shape == of_another.shape else value,
+    )
+    shared.update([batch()])
+    state = shared.state_dict()
+    norms = (alone.state_dict()["gradient_norms"] + of_another) / 2
+    torch.testing.assert_close(state["gradient_norms"], norms)
+    resumed.load_state_dict(state)  # of the first rank, into every rank
+    assert [*resumed.term_values().values()][2:] == pytest.approx((norms / norms.sum()).tolist())
+    assert resumed.term_values() == shared.term_values()
+
+
 def test_the_moving_average_is_what_its_formula_says():
     learner = learner_of(params(ema=0.5))
     average = None

@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import version
 
+from segpipe.doctor.environment import package_report
 from segpipe.libraries import SCORING, TRAINING, library_versions
 
 
@@ -18,3 +19,10 @@ def test_every_named_distribution_is_one_that_the_project_installs():
 
 def test_a_library_that_is_not_there_has_no_version():
     assert library_versions(["no-such-distribution"])["no-such-distribution"] is None
+
+
+def test_the_doctor_asks_as_the_runs_do(monkeypatch):
+    monkeypatch.setattr("segpipe.libraries.version", lambda name: "1")
+    monkeypatch.setattr("segpipe.doctor.environment.package_findings", lambda asked, found: [found])
+    monkeypatch.setattr("segpipe.doctor.environment.torch_findings", lambda *_: [])
+    assert set(package_report({})[-1].values()) == {library_versions(["torch"])["torch"]} == {"1"}

@@ -272,8 +272,11 @@ def test_class_weights_leave_means_over_classes_alone(name):
 
 def test_a_batch_of_classes_of_weight_zero_costs_nothing():
     logits, targets = pixels([[0.8, 0.2], [0.4, 0.6]], [0, 0])
-    for name in ("ce", "focal"):
-        assert term(name, logits, targets, class_weights=[0.0, 1.0]) == 0
+    logits.requires_grad_()
+    for name in ("ce", "soft_ce", "focal"):
+        loss = term(name, logits, targets, class_weights=[0.0, 1.0])
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss == 0 and not gradient.any()
 
 
 PIXELS, IMAGES = np.array([900, 90, 10, 0]), np.array([10, 5, 1, 0])

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from tiny_training import largest_file
 
 from segpipe import state
 from segpipe.models.checkpoint import save_weights
+from segpipe.stage import first_line
 from segpipe.state import FOLDER, KEPT, open_state, workspace
 
 DAY = 86_400  # seconds
@@ -55,6 +57,13 @@ def test_a_damaged_state_is_told_with_the_folder_to_remove(tmp_path):
         path.write_bytes(path.read_bytes()[:2000])
         with pytest.raises(ValueError, match=rf"cannot be read .* Remove {held.folder} and run the same"):
             held.load()
+
+
+@pytest.mark.parametrize(
+    "said, told", [("no\nyes", "no"), ("\n\n  no\nyes", "no"), (" \n", "OSError"), ("", "OSError")]
+)
+def test_an_error_is_told_in_one_line(said, told):
+    assert first_line(OSError(said)) == told
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -196,6 +205,20 @@ def test_unfinished_runs_stay_for_a_day_and_the_newest_for_good(tmp_path):
     for number in range(KEPT + 2):
         leave(tmp_path, f"new{number}", "baseline@main-0", age=DAY / 2)
     assert {f"new{number}" for number in range(KEPT + 2)} <= left(tmp_path)
+
+
+def test_what_another_stage_removes_first_is_no_error(tmp_path, monkeypatch):
+    remove = shutil.rmtree
+
+    def beaten(path: Path, **options: bool) -> None:
+        remove(path)  # the other's sweep
+        remove(path, **options)
+
+    monkeypatch.setattr(state.shutil, "rmtree", beaten)
+    with opened(tmp_path) as held:
+        held.save({})
+        held.discard()
+    assert left(tmp_path) == set()
 
 
 def test_a_run_that_somebody_holds_is_never_removed(tmp_path):

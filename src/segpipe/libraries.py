@@ -27,10 +27,11 @@ Libraries = dict[str, str | None]
 
 def library_versions(names: Iterable[str]) -> Libraries:
     """The version of Python, then that of each distribution in `names`; None where it is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+    return {"python": platform.python_version()} | {name: installed_version(name) for name in names}
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """The version of a distribution as its description gives it, build tag included; None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

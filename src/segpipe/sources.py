@@ -1,4 +1,4 @@
-"""Which modules a script is made of, and one digest of them: what a result's code was."""
+"""Which modules a script is made of, and one digest of them: what a result's code was. And that of any other file."""
 
 import ast
 import hashlib
@@ -64,3 +64,9 @@ def code_digest(files: Iterable[str | Path], root: Path = Path()) -> str:
         name = path.relative_to(root).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes in hexadecimal digits; read in pieces, as weights may be large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

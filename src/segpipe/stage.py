@@ -98,6 +98,11 @@ def _message(error: Exception) -> str | None:
     return str(error) if isinstance(error, ValueError | FileNotFoundError) else None
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: its first that is not empty, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON with a final newline; floats keep all their digits."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from segpipe.progress import say
+from segpipe.stage import first_line
 
 FOLDER = ".checkpoints"
 PATIENCE_SECONDS = 30.0  # what the orphan of a killed run needs to notice, save and go
@@ -56,7 +57,7 @@ class State:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(
-                f"{path}: cannot be read ({_first_line(error)}); it was damaged after it was written. Remove "
+                f"{path}: cannot be read ({first_line(error)}); it was damaged after it was written. Remove "
                 f"{self.folder} and run the same command again: the run starts afresh"
             ) from error
 
@@ -99,7 +100,7 @@ class State:
         """Remove the folder of a run whose outputs are written: there is nothing left to go on from."""
         if self._writes:
             gone = self.folder.rename(self.folder.with_name(self.folder.name + _GONE))  # at once, as in `_sweep`
-            shutil.rmtree(gone)
+            shutil.rmtree(gone, ignore_errors=True)  # another stage's `_sweep` may be at it too
 
     def remove_weights(self, *, but: set[str]) -> None:
         """Remove weights that no saved state names any more."""
@@ -227,12 +228,8 @@ def _to_disk(path: Path) -> None:
 def _reason(error: BaseException) -> str | None:
     """Why a file could not be written; None where that is not what went wrong."""
     if isinstance(error, SafetensorError):
-        return _first_line(error)
+        return first_line(error)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__  # torch raises RuntimeError on top of what the file said
-    return cause.strerror or _first_line(cause) if cause is not None else None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return cause.strerror or first_line(cause) if cause is not None else None

@@ -63,7 +63,7 @@ def _name_problems(plan: Plan) -> Iterator[str]:
     named = {f"claims.{name}": claim.dataset for name, claim in plan.claims.items()}
     named |= {f"arms.{name}": arm["dataset"] for name, arm in plan.arms.items() if "dataset" in arm}
     for key, dataset in named.items():
-        if dataset not in plan.datasets:
+        if not isinstance(dataset, str) or dataset not in plan.datasets:
             yield not_allowed(f"{key}.dataset", str(dataset), list(plan.datasets))
     for name, claim in plan.claims.items():
         for arm in claim.confirm.arms:

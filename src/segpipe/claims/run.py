@@ -4,6 +4,7 @@ Where an arm asks for a second round, the baseline of the first labels the pool 
 would, with the weights that its only scoring keeps: the last.
 """
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -97,18 +98,27 @@ def run_arm(
 
 
 def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, retrained: bool) -> Path:
-    """The run's model folder: of its baseline, or of its retraining on what that says of the pool."""
+    """The run's model folder: of its baseline, or of its retraining on what that says of the pool.
+
+    Raises ValueError where no pseudo label is kept: the baseline would stand for updates that were never made.
+    """
     tracker = Tracker([], describe_run("claim", run.arm, FOLD, {}, prepared.classes))
     member, size = params.member(params.member_names[0]), params.submission.size
-    baseline = Job("baseline", member, prepared, FOLD, size, folder / "baseline")
+    baseline = Job("baseline", member, prepared, FOLD, size, folder / "baseline", run=run.key)
     train_member(baseline, folder / "plots" / "baseline", tracker)
     if not retrained:
         return baseline.out
     taught, pseudo = folder / "taught", folder / "pseudo"
     looked = [*prepared.pool(), *prepared.folds[FOLD].tune]
-    work = Work("teach", prepared, looked, params.teach, params.train, taught)
+    work = Work(f"{run.key} teach", prepared, looked, params.teach, params.train, taught)
     teach(work, FOLD, [baseline.out], checkpoints=params.teach.checkpoints)
     make_pseudo_labels(prepared, FOLD, taught, params.pseudo_label, pseudo)
-    again = Job("retrain", member, prepared, FOLD, size, folder / "retrain", PseudoLabels(pseudo), baseline.out)
+    labels = PseudoLabels(pseudo)
+    if not labels.indices:
+        raise ValueError(
+            f"{run.key}: of the pool no pseudo label is kept ({json.dumps(params.pseudo_label.model_dump())}), so "
+            f"there is nothing for a second round to learn from; change arms.{run.arm}.pseudo_label in claims.yaml"
+        )
+    again = Job("retrain", member, prepared, FOLD, size, folder / "retrain", labels, baseline.out, run=run.key)
     train_member(again, folder / "plots" / "retrain", tracker)
     return again.out

@@ -6,8 +6,7 @@ from segpipe.claims.evidence import MIN_SEEDS, TOO_FEW_SEEDS
 from segpipe.claims.load import FOLDER
 from segpipe.claims.plan import Plan
 from segpipe.claims.results import read_result
-from segpipe.claims.wiring import PIPELINE, RUN_CODE, VERDICTS, result_file
-from segpipe.sources import code_deps, code_digest
+from segpipe.claims.wiring import PIPELINE, VERDICTS, code_digests, result_file
 from segpipe.stage import read_json
 
 
@@ -32,13 +31,17 @@ def claims_status(plan: Plan) -> str:
         count = len(plan.runs) - len(made)
         missing = "1 run is missing" if count == 1 else f"{count} runs are missing"
         lines.append(f"{missing} or of other parameters: `dvc repro {PIPELINE}` makes {'it' if count == 1 else 'them'}")
-    current = code_digest(code_deps(RUN_CODE))
-    others = sorted({result.code for result in made.values()} - {current})
-    if others:
-        lines.append(
-            f"made by other code than this tree's ({current}): {', '.join(others)}. The verdicts hold for that code; "
-            f"to repeat all runs with this one: `dvc repro --force {PIPELINE}`"
-        )
+    trains, labels = code_digests()
+    results = made.values()
+    for what, current, found_code in (
+        ("made", trains, {result.code for result in results}),
+        ("trained on pools labelled", labels, {result.labelling for result in results if result.labelling}),
+    ):
+        if others := sorted(found_code - {current}):
+            lines.append(
+                f"{what} by other code than this tree's ({current}): {', '.join(others)}. The verdicts hold for that "
+                f"code; to repeat all runs with this one: `dvc repro --force {PIPELINE}`"
+            )
     unknown = {path.stem for path in (FOLDER / "runs").glob("*.json")} - set(plan.runs)
     if unknown:
         lines.append(f"claims/runs: no claim needs {', '.join(sorted(unknown))} any more; `git rm` what is not wanted")

@@ -12,7 +12,7 @@ import yaml
 
 from segpipe.claims.load import FOLDER
 from segpipe.claims.plan import Plan, RunSpec
-from segpipe.sources import code_deps
+from segpipe.sources import code_deps, code_digest
 
 PIPELINE = FOLDER / "dvc.yaml"
 DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embedded sample, drawn for claims
@@ -26,6 +26,12 @@ _HEADER = """\
 """
 _TRAINING = ["model", "loss", "optimizer", "scheduler", "augment", "train", "submission.size"]
 _SECOND_ROUND = ["teach", "pseudo_label", "retrain"]
+
+
+def code_digests() -> tuple[str, str]:
+    """Of this tree's code: of what trains, and of what labels the pool where a run asks for it."""
+    labelling = {file for script in LABELLING_CODE for file in code_deps(script)}
+    return code_digest(code_deps(RUN_CODE)), code_digest(labelling)
 
 
 def result_file(key: str) -> str:

@@ -16,12 +16,12 @@ from segpipe.doctor.machine import Machine, free_bytes, same_disk
 from segpipe.doctor.packages import (
     COMPROMISED,
     OPENCV,
-    installed,
     package_findings,
     release_findings,
     requirements,
     torch_findings,
 )
+from segpipe.libraries import installed_version
 from segpipe.params import Params
 
 TEMPORARY_ROOM = 2**28  # bytes; loader processes and pip leave small files there
@@ -41,7 +41,7 @@ def package_report(probe: dict[str, Any]) -> list[Finding]:
     advice = "" if fits else f"make a new environment with Python {python_range}"
     findings = [Finding("python", "ok" if fits else "bad", f"{release} at {sys.executable}", advice)]
     names = {"torch", "torchvision", *(requirement.name for requirement in asked), *COMPROMISED, *OPENCV}
-    found = {name: installed(name) for name in names}
+    found = {name: installed_version(name) for name in names}
     findings += torch_findings(probe, found["torch"], found["torchvision"])
     return findings + release_findings(found) + package_findings(asked, found)
 

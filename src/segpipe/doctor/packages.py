@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import metadata, requires
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,6 @@ def requirements(root: Path = Path()) -> tuple[SpecifierSet, list[Requirement]]:
     parsed = [Requirement(text) for text in listed]
     needed = [requirement for requirement in parsed if not requirement.marker or requirement.marker.evaluate()]
     return SpecifierSet(python), needed
-
-
-def installed(name: str) -> str | None:
-    """The version of an installed package as its description gives it, build tag included."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def package_findings(asked: Sequence[Requirement], found: dict[str, str | None]) -> list[Finding]:

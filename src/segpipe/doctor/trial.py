@@ -33,7 +33,7 @@ from segpipe.doctor.trainee import Clocked, Trainee
 from segpipe.models.build import architecture
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, Segmenter, new_segmenter
 from segpipe.params import MemberParams, Params, load_params
-from segpipe.training.engine import usable_precisions
+from segpipe.training.engine import pseudo_per_batch, usable_precisions
 from segpipe.training.job import labeled_part
 
 SLOW = 3.0  # an update that takes this many times the seconds of a pass is measured once
@@ -102,7 +102,7 @@ def measure(params: Params, name: str, seconds: float, passes: int, scratch: Pat
         **parameter_counts(segmenter),
         gmac=gmac,
         memory=memory,
-        retrain_images=member.train.batch_size + round(member.train.batch_size * member.retrain.ratio),
+        retrain_images=member.train.batch_size + pseudo_per_batch(member),
         # the chosen weights and those of three earlier times, of both rounds
         checkpoints=memory.weights * (1 + len(STAGES_OF_TRAINING)) * 2 * len(params.split.train_folds),
         data=Spread.of(rates["data"]),

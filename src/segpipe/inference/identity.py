@@ -1,6 +1,5 @@
 """What the answers of models depend on to the last bit, so that those of another run are not taken for them."""
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 import segpipe
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.params import ViewParams
-from segpipe.sources import code_deps, code_digest
+from segpipe.sources import code_deps, code_digest, file_digest
 
 
 def identity_of(
@@ -26,9 +25,3 @@ def identity_of(
         "code": code_digest(code_deps(Path(code).resolve(), root), root),
         "libraries": library_versions(TRAINING),
     }
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

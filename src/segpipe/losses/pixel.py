@@ -2,7 +2,8 @@
 
 Each is the sum over the valid pixels divided by their number. With class weights each pixel counts by the weight of its
 class, and the sum is divided by the sum of those weights, as torch's cross_entropy does: a common factor changes
-nothing. soft_ce also weighs what it spreads over the other classes by the weight of each, as torch does.
+nothing. soft_ce also weighs what it spreads over the other classes by the weight of each, as torch does;
+where all pixels of a batch have classes of weight 0, its terms are 0 (torch divides by 0).
 """
 
 import torch
@@ -33,6 +34,7 @@ class PixelSums:
             self.class_weights = class_weights.to(log_probs.dtype)
             self.of_pixel = self.class_weights[torch.where(valid, targets, 0)] * valid
             total = self.of_pixel.sum()
+            self.valid = valid & (total > 0)  # else soft_ce would spread over all pixels, and divide by 1
             self.count = torch.where(total > 0, total, 1)
 
     def sum(self, values: Tensor) -> Tensor:

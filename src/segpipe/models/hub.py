@@ -11,6 +11,8 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
+from segpipe.stage import first_line
+
 SECONDS = 3.0  # that the hub has to answer; a name server that does not answer counts too
 _AWAY: dict[str, str] = {}  # hubs that this process could not reach, and why: asked once, not for every member
 
@@ -40,8 +42,8 @@ def fault(published: Published) -> str | None:
         if answer is None:
             return None
         if isinstance(answer, HfHubHTTPError):  # it can be reached, and says no
-            return f"{hub} does not give {published.file} of {published.repository} ({_first_line(answer)})"
-        _AWAY[hub] = _first_line(answer)
+            return f"{hub} does not give {published.file} of {published.repository} ({first_line(answer)})"
+        _AWAY[hub] = first_line(answer)
     return (
         f"{published.file} of {published.repository} is not in the cache {constants.HF_HUB_CACHE}, and {hub} could not "
         f"be reached ({_AWAY[hub]})"
@@ -58,7 +60,7 @@ def fetch(published: Published) -> Path:
             huggingface_hub.hf_hub_download(published.repository, published.file, revision=published.revision)
         )
     except Exception as error:  # the client raises a dozen unrelated types
-        reason = f"{published.file} of {published.repository} could not be downloaded ({_first_line(error)})"
+        reason = f"{published.file} of {published.repository} could not be downloaded ({first_line(error)})"
         raise ValueError(reason) from error
 
 
@@ -78,7 +80,3 @@ def _ask(published: Published) -> Exception | None:
     thread.start()
     thread.join(SECONDS + 0.5)
     return answers[0] if answers else TimeoutError(f"no answer within {SECONDS:.0f} s")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__

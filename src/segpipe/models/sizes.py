@@ -9,6 +9,7 @@ from torch import nn
 
 from segpipe.models.build import Architecture, build_network
 from segpipe.models.names import OWN
+from segpipe.stage import first_line
 
 _ODD = (9, 11)  # multiples of the stride; an odd number of each finds decoders that halve the features once more
 _FINER, _LARGER = (1, 2, 4), (1, 2, 4, 8, 16)
@@ -68,6 +69,6 @@ def _fault(network: nn.Module, size: tuple[int, int]) -> str | None:
         with torch.inference_mode():
             logits = network(torch.empty(1, 3, *size, device="meta"))
     except Exception as error:  # whatever the library raises where shapes do not fit
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     found = tuple(logits.shape[-2:])
     return None if found == size else f"an image of {size[0]} x {size[1]} gives logits of {found[0]} x {found[1]}"

@@ -13,7 +13,7 @@ import yaml
 from segpipe.data.augment import check_transforms
 from segpipe.models.check import model_problems
 from segpipe.params import MemberParams, Params, holds, load_params, stop_on
-from segpipe.training.engine import check_engine
+from segpipe.training.engine import check_engine, check_ratio
 
 
 def check_members(params: Params) -> None:
@@ -28,10 +28,11 @@ def member_problems(params: Params) -> list[str]:
     overrides it. What members share is told once.
     """
     shared = MemberParams.model_validate(params.model_dump(include=set(MemberParams.model_fields)))
-    of_all = _problems(shared)
+    retrains = params.data.unlabeled != ()
+    of_all = _problems(shared, retrains)
     lines = []
     for name in params.member_names:
-        for line in _problems(params.member(name)):
+        for line in _problems(params.member(name), retrains):
             key = line.split(":")[0]
             if holds(params.members[name], key.split(".")):
                 lines.append(f"members.{name}.{line}")
@@ -54,12 +55,13 @@ def unlisted_weights(params: Params, stage: str, pipeline: Path = Path("dvc.yaml
     ]
 
 
-def _problems(member: MemberParams) -> list[str]:
+def _problems(member: MemberParams, retrains: bool) -> list[str]:
     return [
         *model_problems(member.model),
         *check_transforms(member.augment.train, "augment.train"),
         *check_transforms(member.augment.pseudo, "augment.pseudo"),
         *check_engine(member.train),
+        *(check_ratio(member) if retrains else ()),
     ]
 
 

@@ -64,6 +64,29 @@ def _batch_problems(train: TrainParams, nodes: int) -> list[str]:
     return [f"train.batch_size: found {train.batch_size}, which {why}; set {', or '.join(advice)}"]
 
 
+def pseudo_per_batch(params: MemberParams) -> int:
+    """Pseudo-labelled images in an update of the second round, beside `train.batch_size` labelled ones."""
+    return round(params.train.batch_size * params.retrain.ratio)
+
+
+def check_ratio(params: MemberParams, parts: int | None = None) -> list[str]:
+    """What of retrain.ratio cannot be: no image, or not as many in each of an update's `parts` (None: of this launch).
+
+    Says nothing where the labelled images cannot be split either: `check_engine` does.
+    """
+    train = params.train
+    parts = parts or train.devices * num_nodes() * train.accumulate
+    count = pseudo_per_batch(params)
+    if train.batch_size % parts or (count > 0 and count % parts == 0):
+        return []
+    why = f"; they cannot be split evenly into {parts} parts (train.devices x train.accumulate)" if count else ""
+    fitting = max(-(-count // parts), 1) * parts / train.batch_size
+    return [
+        f"retrain.ratio: found {params.retrain.ratio}, which makes {count} pseudo-labelled images of "
+        f"{train.batch_size} labelled ones in an update{why}; set retrain.ratio {fitting:.4g}"
+    ]
+
+
 def usable_precisions() -> list[str]:
     """Those that this machine's GPU, or CPU where it has none, can train in."""
     if torch.cuda.is_available():

@@ -1,6 +1,5 @@
 """What one training stage works on, and all that its outcome depends on."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,9 @@ from segpipe.libraries import TRAINING, library_versions
 from segpipe.losses.class_weights import weights_by_count
 from segpipe.models.checkpoint import read_card
 from segpipe.models.encoder_weights import files_of
-from segpipe.params import FoldName, LossParams, MemberParams
-from segpipe.sources import code_deps, code_digest
+from segpipe.params import FoldName, LossParams, MemberParams, stop_on
+from segpipe.sources import code_deps, code_digest, file_digest
+from segpipe.training.engine import check_ratio, pseudo_per_batch
 from segpipe.training.evaluate import Tune
 
 Round = Literal["baseline", "retrain"]
@@ -34,7 +34,10 @@ Round = Literal["baseline", "retrain"]
 
 @dataclass(frozen=True)
 class Job:
-    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only."""
+    """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only.
+
+    `run` is the key of a claim's run, which has both rounds in one stage.
+    """
 
     round: Round
     params: MemberParams
@@ -44,6 +47,7 @@ class Job:
     out: Path
     pseudo: PseudoLabels | None = None
     baseline: Path | None = None
+    run: str | None = None
 
     @property
     def tune(self) -> Tune:
@@ -52,7 +56,12 @@ class Job:
 
     @property
     def stage(self) -> str:
-        """Its name, as DVC gives it where DVC runs it."""
+        """Its name, as DVC gives it where DVC runs it; of a claim's run, its key and the round.
+
+        No two rounds share one: the finished state of a round goes when its stage starts something else.
+        """
+        if self.run is not None:
+            return f"{self.run} {self.round}"
         return os.environ.get("DVC_STAGE", f"{self.round} {self.out.name}")
 
     @property
@@ -121,7 +130,7 @@ def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParam
         pseudo.labels,
         [Sample(index, position) for position, index in enumerate(pseudo.indices)],
         Augment(params.augment.pseudo, params.seed, "augment.pseudo"),
-        round(params.train.batch_size * params.retrain.ratio),
+        pseudo_per_batch(params),
         prepared.image_size,
         cutmix=CutMix(params.retrain.cutmix, params.seed) if params.retrain.cutmix else None,
     )
@@ -133,13 +142,8 @@ def parts_of(job: Job) -> list[Part]:
     labeled = labeled_part_of(job.prepared, job.fold, params)
     if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
-    pseudo = pseudo_part_of(job.prepared, job.pseudo, params)
-    if pseudo.per_batch == 0:
-        raise ValueError(
-            f"retrain.ratio: found {params.retrain.ratio}, which is no image in an update of {params.train.batch_size} "
-            f"labelled ones; give at least {0.5 / params.train.batch_size:.3f}"
-        )
-    return [labeled, pseudo]
+    stop_on("params.yaml", check_ratio(params, parts=1))
+    return [labeled, pseudo_part_of(job.prepared, job.pseudo, params)]
 
 
 def lineage_of(job: Job) -> Lineage:
@@ -177,7 +181,7 @@ def identity(job: Job, fabric: Fabric) -> dict[str, Any]:
         "scored_size": job.scored_size,
         "data": job.prepared.fingerprint(),
         "pseudo": [job.pseudo.labels.digest, list(job.pseudo.indices)] if job.pseudo else None,
-        "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        "files": [file_digest(path) for path in files],
         "code": code_digest(code, root),
         "libraries": library_versions(TRAINING),
         "devices": [fabric.device.type, fabric.world_size],

@@ -135,10 +135,9 @@ class Learner:
         """Of each term `loss_<term>`, its mean of the epoch, and `gradient_<term>`, its share of the gradient.
 
         The share is of the sum of all terms' norms, each by the logits of the labelled images in the epoch's first
-        batch, weights and factors included; NaN where that was not finite, or 0 for all. All ranks must ask together.
+        batch, weights and factors included; NaN where that was not finite, or 0 for all.
         """
-        norms = mean_over_ranks(self._gradient_norms, self.fabric)
-        shares = (norms / norms.sum()).tolist()
+        shares = (self._gradient_norms / self._gradient_norms.sum()).tolist()
         means = (self._sums[1:] / self.losses).tolist()
         names = self.loss_fn.names
         return {f"loss_{name}": mean for name, mean in zip(names, means, strict=True)} | {
@@ -186,7 +185,9 @@ class Learner:
         if self._looks_at_gradients:
             self._looks_at_gradients = False
             labeled = slice(self._num_labeled)
-            self._gradient_norms = self.loss_fn.gradient_norms(logits[labeled], targets[labeled])
+            norms = self.loss_fn.gradient_norms(logits[labeled], targets[labeled])
+            # now, not when they are told: only the first rank's state is saved, and all ranks go on from it
+            self._gradient_norms = mean_over_ranks(norms, self.fabric)
         return self.loss_of(logits, targets)
 
     def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from segpipe.stage import first_line
+
 # torch's CPU allocator, CUDA itself, cuDNN and cuBLAS, OpenCV: each has words of its own and no class of its own
 WORDS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED", "Insufficient memory")
 
@@ -21,7 +23,7 @@ def short_of_memory_in_words(stage: str) -> Iterator[None]:
     except Exception as error:
         if not _is_shortage(error):
             raise
-        found = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        found = first_line(error)[:300]
         raise ValueError(
             f"{stage}: out of memory ({found}). If other work took it, run the same command again once that is gone: "
             "training goes on from what it saved last. Else raise train.accumulate (as many updates, each in smaller "
