@@ -77,25 +77,31 @@ def predicted(
     """What `keep` keeps, given an index of the image table, of each of the work's images, by their place in it.
 
     `kept` says what `keep` depends on. None in all processes but the first. `ranks` are those of this process where it
-    has started them before; `part` names this piece of a stage that has several, each with a state of its own.
+    has started them before; `part` names this piece of a stage that has several, each with a state of its own. The
+    networks are taken out of `models` and gone when the block begins, unless the caller holds them.
     """
     ranks = ranks or start_ranks(work.train.devices)
     set_threads(work.train.threads)
     prepared, indices = work.prepared, work.indices
-    predictor = Predictor(
-        [segmenter for segmenter, _ in models.values()], work.views, prepared.image_size, device=ranks.device
-    )
+    identity = _identity(work, list(models), ranks.device) | kept
     with predicted_rows(
-        predictor,
+        _predictor(work, models, ranks.device),
         lambda position: prepared.images[indices[position]],
         [prepared.images.shape(index)[:2] for index in indices],
         lambda position, probs, agreement: keep(indices[position], probs, agreement),
         ranks=ranks,
-        identity=_identity(work, list(models), ranks.device) | kept,
+        identity=identity,
         stage=f"{os.environ.get('DVC_STAGE', f'{work.stage} {work.out.name}')} {part}".strip(),
         label=f"{work.stage} {part}".strip(),
     ) as rows:
         yield rows
+
+
+def _predictor(work: Work, models: dict[Path, tuple[Segmenter, ModelCard]], device: torch.device) -> Predictor:
+    """With all that is in `models`, which is empty then: only the predictor holds the networks."""
+    segmenters = [segmenter for segmenter, _ in models.values()]
+    models.clear()
+    return Predictor(segmenters, work.views, work.prepared.image_size, device=device)
 
 
 def _identity(work: Work, models: Sequence[Path], device: torch.device) -> dict[str, Any]:

@@ -76,6 +76,9 @@ def steadiness(work: Work, folders: Sequence[Path], ranks: Ranks, stack: ExitSta
             *earlier, last = (rows[position][0] for rows in answers if rows is not None)
             matrices = [confusion_matrix(preds, last, work.prepared.classes.num_classes) for preds in earlier]
             totals[position] += np.mean([mean_iou(matrix) for matrix in matrices]) / len(folders)
+        for rows in answers:
+            if rows is not None:
+                rows.close()  # they stay until the stack is closed, and a process may not open many files
     return totals
 
 
