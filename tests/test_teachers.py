@@ -1,7 +1,6 @@
 """Who may teach, what teachers say of images, and what comes of it when nothing they say is kept."""
 
 import gc
-import os
 import resource
 import shutil
 import weakref
@@ -165,7 +164,8 @@ def test_many_teachers_neither_hold_many_files_open_nor_their_networks_in_memory
 def most_files(number):
     """This process may open about so many files more."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + number, limits[1]))
+    opened = max(int(path.name) for path in Path("/dev/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + number, limits[1]))
     try:
         yield
     finally:
