@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from threading import Lock
+from time import sleep
 
 import cv2
 import numpy as np
@@ -162,6 +164,43 @@ def test_the_same_command_twice_writes_the_same_bytes(project, models):
     assert files("one") == files("two")
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9.jpg"), "two\u2028lines.jpg", "caf\u00e9.jpg"])
+def test_a_name_may_be_any_that_a_file_has(project, models, name):
+    write_picture(Path("named/a.jpg"), (30, 40))
+    Path("named/a.jpg").rename(Path("named") / name)
+    for again in (False, True):
+        done = predict(models["stretch-0"], "named", "--out", "out", "--coco", "found.json")
+        assert f"{0 if again else 1} images predicted" in done.output
+    assert label_map_exists(name)
+    assert [image["file_name"] for image in json.loads(Path("found.json").read_bytes())["images"]] == [name]
+
+
+def label_map_exists(name):
+    return (Path("out/labels") / name).with_suffix(".png").is_file()
+
+
+def test_few_probabilities_at_the_images_own_sizes_are_held_at_once(project, models, monkeypatch):
+    lock, held, most = Lock(), 0, 0
+    resized = folder_module.to_scored_size
+
+    def slow(probs, size, scored):
+        nonlocal held, most
+        needed = size[0] * size[1] * probs.shape[-1] * 4
+        with lock:
+            held += needed
+            most = max(most, held)
+        sleep(0.05)
+        with lock:
+            held -= needed
+        return resized(probs, size, scored)
+
+    predict(models["stretch-0"], "photos", "--out", "whole")
+    monkeypatch.setattr(folder_module, "to_scored_size", slow)
+    monkeypatch.setattr(folder_module, "WRITTEN_BYTES", 70_000)  # one of 60 x 90 pixels and 3 classes has 64,800
+    predict(models["stretch-0"], "photos", "--out", "out")
+    assert 0 < most <= 70_000 and files("out") == files("whole")
+
+
 def test_images_beside_the_output_are_not_mixed_with_it(project, models):
     for _ in range(2):
         done = predict(models["stretch-0"], "photos", "--out", "photos/out", "--overlays")
@@ -283,6 +322,10 @@ def test_a_list_that_leads_outside_or_names_an_image_twice_is_refused_with_all_i
     Path("photos/some.txt").write_text("../secret.jpg\n/etc/a.jpg\na.jpg\ndeep/../a.jpg\n./a.jpg\n", encoding="utf-8")
     said = refused(models["stretch-0"], "photos/some.txt", "--out", "out")
     assert "4 problems" in said
+    Path("photos/some.txt").write_text("a.jpg\n.\n./\na\0.jpg\n", encoding="utf-8")
+    nameless = refused(models["stretch-0"], "photos/some.txt", "--out", "out")
+    for line, name in ((2, "'.'"), (3, "'./'"), (4, "'a\\x00.jpg'")):
+        assert f"line {line}: {name} is no file's name; expected an image, relative to photos" in nameless
     assert "line 1: '../secret.jpg' leads out of photos" in said and "line 5: './a.jpg' stands in line 3, too" in said
 
 

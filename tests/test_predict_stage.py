@@ -21,13 +21,14 @@ from segpipe.data.prepared import Prepared
 from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.inference import fold as fold_module
 from segpipe.inference.fold import Work, predict_fold
+from segpipe.inference.identity import identity_of
 from segpipe.inference.portions import predicted_rows
 from segpipe.inference.predict import Predictor
 from segpipe.inference.probs import Predictions
 from segpipe.inference.ranks import alone
 from segpipe.inference.teach import teach
 from segpipe.models.checkpoint import STAGES_OF_TRAINING
-from segpipe.params import ViewParams
+from segpipe.params import ViewParams, load_params
 from segpipe.state import FOLDER
 
 CPU = torch.device("cpu")
@@ -157,6 +158,59 @@ def test_asked_to_stop_it_ends_between_two_batches_and_says_how_to_go_on(work, t
     assert len(portions(tmp_path)) == 1 and not work.out.exists()
 
 
+def test_what_is_kept_needs_no_room_again(work, tiny, counted, tmp_path, monkeypatch):
+    model, names = tiny[2] / "main-0", len(work.prepared.classes.names)
+    counted.limit = 2
+    with pytest.raises(MemoryError):
+        predict_fold(work, model, (64, 64))
+    held = sum(path.stat().st_size for path in (tmp_path / FOLDER).glob("*/*"))
+    left = 2 * 64 * 64 * names * len(work.indices) - held
+    counted.limit = 1000
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=left - 1))
+    with pytest.raises(ValueError, match="out: the predictions need up to"):
+        predict_fold(work, model, (64, 64))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=left))
+    predict_fold(work, model, (64, 64))
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_teaching_is_refused_before_it_starts_where_the_disk_is_full(work, tiny, counted, monkeypatch, checkpoints):
+    usage = shutil.disk_usage(work.out.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(ValueError, match="out: the predictions need up to"):
+        teach(pool_of(work), 0, [tiny[2] / "main-0"], checkpoints=checkpoints)
+    assert counted.calls == 0 and not work.out.exists()
+
+
+def pool_of(work):
+    looked = [*work.prepared.pool(), *work.prepared.folds[0].tune]
+    return replace(work, stage="teach", indices=looked)
+
+
+def test_other_code_that_decides_what_is_kept_does_not_take_what_was_kept(work, tiny, counted, tmp_path, monkeypatch):
+    counted.limit = 2
+    for version in ("this", "another"):
+
+        def digest(files, root, version=version):
+            return version if any(str(file).endswith("inference/teach.py") for file in files) else "the same"
+
+        monkeypatch.setattr("segpipe.inference.identity.code_digest", digest)
+        counted.calls = 0
+        with pytest.raises(MemoryError):
+            teach(pool_of(work), 0, [tiny[2] / "main-0"], checkpoints=False)
+    assert len(list((tmp_path / FOLDER).iterdir())) == 2
+
+
+def test_what_a_section_says_besides_how_images_are_looked_at_changes_no_answer(work, tiny, tmp_path):
+    more = load_params(ROOT / "params.yaml").teach.model_copy(update=VIEWS.model_dump())
+    said = [
+        identity_of([tiny[2] / "main-0"], views, threads=1, device=CPU, code=fold_module.__file__)
+        for views in (VIEWS, more, more.model_copy(update={"flips": False}))
+    ]
+    assert said[0] == said[1] != said[2]
+
+
 def test_a_full_disk_leaves_whole_batches_only(work, tiny, tmp_path):
     with largest_file(10_000), pytest.raises(OSError, match="File too large"):
         predict_fold(work, tiny[2] / "main-0", None)
@@ -167,8 +221,7 @@ def test_teaching_goes_on_too(work, tiny, counted):
     teachers = [tiny[2] / f"{member}-0" for member in ("main", "second")]
     for folder, name in product(teachers, STAGES_OF_TRAINING):
         shutil.copy(folder / "model.safetensors", folder / f"{name}.safetensors")
-    prepared = work.prepared
-    work = replace(work, stage="teach", indices=[*prepared.pool(), *prepared.folds[0].tune])
+    work = pool_of(work)
     teach(work, 0, teachers, checkpoints=True)
     expected = bytes_of(work.out)
     shutil.rmtree(work.out)

@@ -1,5 +1,7 @@
 """Thresholds by hand, their properties, and a plain recount as judge."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -170,6 +172,15 @@ def test_the_number_of_groups_that_count_is_that_of_equally_large_ones():
 
 
 # The counts beneath, against a plain recount
+
+
+def test_evidence_grows_with_scenes_and_not_with_their_images():
+    rng, evidence, sizes = np.random.default_rng(0), Evidence(5), []
+    image = [rng.integers(0, 5, (40, 40), np.uint8) for _ in range(3)]
+    for _ in range(20):
+        evidence.add("scene", *image)
+        sizes.append(len(pickle.dumps(evidence)))
+    assert sizes[-1] == sizes[0]
 
 
 @settings(max_examples=50, deadline=None)

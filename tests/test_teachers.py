@@ -1,7 +1,10 @@
 """Who may teach, what teachers say of images, and what comes of it when nothing they say is kept."""
 
+import gc
+import resource
 import shutil
-from contextlib import ExitStack
+import weakref
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +134,42 @@ def test_a_teacher_that_never_changed_is_steady(teacher, prepared, tmp_path):
     assert set(steady([folder], prepared, prepared.pool())) == {1.0}
     one, both = (steady(folders, prepared, prepared.pool()) for folders in ([teacher], [teacher, folder]))
     assert both.tolist() == pytest.approx([(value + 1) / 2 for value in one])
+
+
+def test_many_teachers_neither_hold_many_files_open_nor_their_networks_in_memory(
+    teacher, prepared, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("segpipe.inference.views.BATCH_SIZE", 1)  # a portion for each image
+    alive = []
+
+    def loaded(*arguments):
+        gc.collect()
+        before.append(sum(network() is not None for network in alive))
+        segmenter, card = load_segmenter(*arguments)
+        alive.append(weakref.ref(segmenter))
+        return segmenter, card
+
+    before = []
+    monkeypatch.setattr("segpipe.inference.teach.load_segmenter", loaded)
+    monkeypatch.setattr("segpipe.inference.teachers.load_segmenter", loaded)
+    work = work_of(prepared, tmp_path / "out")
+    folders = [teacher, *(copied(teacher, tmp_path / f"teacher-{number}") for number in range(4))]
+    assert len(work.indices) >= 12
+    with most_files(100):
+        teach(work, 0, folders, checkpoints=True)
+    assert before == [0, 1, 2, 3, 4] + [0] * 15  # the teachers together, then each one's earlier weights
+
+
+@contextmanager
+def most_files(number):
+    """This process may open about so many files more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = max(int(path.name) for path in Path("/dev/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + number, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_every_image_of_pool_and_tune_has_its_numbers(teacher, prepared, tmp_path):

@@ -30,7 +30,7 @@ def write_coco(path: Path, label_maps: Iterable[tuple[str, np.ndarray]], classes
             for entry in _segmentations(labels, background):
                 file.write(separator + json.dumps({"id": annotation_id, "image_id": image_id} | entry))
                 separator, annotation_id = ",\n", annotation_id + 1
-        rest = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
+        rest = json.dumps({"images": images, "categories": categories})
         file.write(f"\n],\n{rest[1:]}\n")
     part.replace(path)
 

@@ -8,6 +8,7 @@ Images are read, turned upright and brought to the networks' size by the functio
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from segpipe.stage import write_json
 
 LABELS, OVERLAYS = "labels", "overlays"
 DEVICES = ("auto", "cpu", "cuda")
+WRITTEN_BYTES = 2**30  # of probabilities at the images' own sizes at once, but for one image that needs more
 
 
 @dataclass
@@ -138,7 +140,7 @@ class _Job:
             say(f"predict: {outcome.taken} of {len(names)} images were finished before")
         batches = self.predictor.plan([self._seen_size(self.listing.sizes[name]) for name in left])
         with (
-            ThreadPoolExecutor(os.cpu_count()) as threads,
+            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,
             Progress(len(left), "predict", "images") as progress,
             interruptible() as interruption,
         ):
@@ -188,12 +190,22 @@ class _Job:
         # planned by their headers; a file that was replaced meanwhile may have another size
         for batch in self.predictor.plan([image.seen.shape[:2] for image in opened]):
             answers = self.predictor([opened[i].seen for i in batch])
-            written = [
-                writers.submit(self._write, opened[i], probs) for i, (probs, _) in zip(batch, answers, strict=True)
-            ]
-            for i, future in zip(batch, written, strict=True):
-                future.result()
-                self.manifest.add(opened[i].name, opened[i].digest, self._label_path(opened[i].name))
+            writing, held = deque[tuple[Opened, Future[None], int]](), 0
+            for i, (probs, _) in zip(batch, answers, strict=True):
+                height, width = opened[i].image.shape[:2]
+                needed = height * width * probs.shape[-1] * probs.itemsize
+                while writing and held + needed > WRITTEN_BYTES:
+                    held -= self._finish(*writing.popleft())
+                writing.append((opened[i], writers.submit(self._write, opened[i], probs), needed))
+                held += needed
+            for entry in writing:
+                self._finish(*entry)
+
+    def _finish(self, opened: Opened, written: Future[None], held: int) -> int:
+        """Wait for the image's files and enter them; the bytes that are free again."""
+        written.result()
+        self.manifest.add(opened.name, opened.digest, self._label_path(opened.name))
+        return held
 
     def _write(self, opened: Opened, probs: np.ndarray) -> None:
         labels = to_scored_size(probs, opened.image.shape[:2], None).argmax(-1).astype(np.uint8)

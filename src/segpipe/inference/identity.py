@@ -19,7 +19,8 @@ def identity_of(
     root = Path(segpipe.__file__).resolve().parent.parent
     return {
         "models": [file_digest(model / name) for model in models for name in ("model.json", "model.safetensors")],
-        "views": views.model_dump(mode="json"),
+        # a section may say more than how images are looked at, which changes no answer
+        "views": views.model_dump(mode="json", include=set(ViewParams.model_fields)),
         "threads": threads,
         "device": device.type,
         "code": code_digest(code_deps(Path(code).resolve(), root), root),

@@ -74,7 +74,9 @@ def _names_listed(file: Path) -> list[str]:
         if not (name := line.strip()):
             continue
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
+        if not path.parts or "\0" in name:
+            problems.append(f"line {number}: {name!r} is no file's name; expected an image, relative to {file.parent}")
+        elif path.is_absolute() or ".." in path.parts:
             problems.append(f"line {number}: {name!r} leads out of {file.parent}; put the list above all of its images")
         elif (first := names.setdefault(path.as_posix(), number)) != number:
             problems.append(f"line {number}: {name!r} stands in line {first}, too; list each image once")

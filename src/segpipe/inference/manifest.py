@@ -7,6 +7,7 @@ A row is written after the image's files, so that a run which was killed leaves 
 """
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,19 @@ class Manifest:
 
     def add(self, name: str, image_digest: str, label_map: Path) -> None:
         """The image's files are written."""
-        with self._rows.open("a", encoding="utf-8", newline="") as file:
+        with self._rows.open("a", encoding="utf-8", errors="surrogatepass", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow((name, image_digest, file_digest(label_map)))
 
     def _read(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """Rows that are whole; the last one of each image counts."""
         if not self._rows.is_file():
             return
-        content = self._rows.read_text(encoding="utf-8")
+        with self._rows.open(encoding="utf-8", errors="surrogatepass", newline="") as file:
+            content = file.read()
         if content and not content.endswith("\n"):  # killed amid a row: the next one must not be glued to it
             content = content[: content.rfind("\n") + 1]
-            self._rows.write_text(content, encoding="utf-8")
-        for row in csv.reader(content.splitlines()):
+            self._rows.write_text(content, encoding="utf-8", errors="surrogatepass", newline="")
+        for row in csv.reader(io.StringIO(content, newline="")):
             if len(row) == 3:
                 yield row[0], (row[1], row[2])
 

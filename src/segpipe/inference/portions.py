@@ -22,7 +22,7 @@ from segpipe.state import open_state, run_key
 
 Row = list[np.ndarray]  # uint8 arrays, what is kept of one image
 Keep = Callable[[int, np.ndarray, np.ndarray], Row]  # of position, probabilities and agreement
-OPEN = 64  # portions held open at once while rows are read: images of so many sizes may alternate
+OPEN = 8  # portions held open at once while rows are read, two files each: images of so many sizes may alternate
 
 
 class Rows:
@@ -38,6 +38,10 @@ class Rows:
         portion = self._opened(number)
         each = len(portion) // self._counts[number]
         return [portion[row * each + part] for part in range(each)]
+
+    def close(self) -> None:
+        """Hold no file open any more; what is read later is opened anew."""
+        self._opened.cache_clear()
 
 
 @contextmanager
@@ -63,6 +67,7 @@ def predicted_rows(
         ranks.wait()  # the first process holds the state, or has refused to
         with interruptible() as interruption:
             _predict_share(predictor, read, batches, keep, state.folder, ranks, interruption, label)
+        del predictor  # the block may need the GPU's memory for other networks
         ranks.wait()
         if not first_process():
             yield None

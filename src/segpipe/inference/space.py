@@ -1,7 +1,7 @@
 """The disk space that stored probabilities need, said before it is taken. Needs no torch."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -22,16 +22,33 @@ def stored_bytes(
     return total
 
 
-def refuse_full_disk(folder: Path, needed: int) -> int:
-    """The free bytes of the disk that `folder` is or will be on; ValueError where they are fewer than `needed`."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise ValueError(
-            f"{folder}: the predictions need up to {megabytes(needed)}, of which the disk has {megabytes(free)} free; "
-            "make room there (`dvc gc --workspace` removes what no commit here names), or lower submission.size"
-        )
-    return free
+def free_bytes(folder: Path) -> int:
+    """Of the disk that `folder` is or will be on."""
+    return shutil.disk_usage(_there(folder)).free
+
+
+def refuse_full_disks(needed: Mapping[Path, int]) -> None:
+    """ValueError where the folders' disks have less free than these bytes; folders of one disk are taken together."""
+    by_disk: dict[int, list[Path]] = {}
+    for folder in needed:
+        by_disk.setdefault(_disk(folder), []).append(folder)
+    for first, *others in by_disk.values():
+        total, free = sum(needed[folder] for folder in (first, *others)), free_bytes(first)
+        if total > free:
+            raise ValueError(
+                f"{first}: the predictions need up to {megabytes(total)}, of which the disk has {megabytes(free)} "
+                "free; make room there (`dvc gc --workspace` removes what no commit here names), or lower "
+                "submission.size or data.image_size"
+            )
+
+
+def _disk(folder: Path) -> int:
+    return _there(folder).stat().st_dev
+
+
+def _there(folder: Path) -> Path:
+    """It, or the nearest folder above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def megabytes(number: int) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from segpipe.data.store import PackedWriter
-from segpipe.inference.fold import Work, predicted
+from segpipe.inference.fold import Keeping, Work, predicted
 from segpipe.inference.portions import Row
 from segpipe.inference.ranks import start_ranks
-from segpipe.inference.teachers import check_teachers, steadiness
+from segpipe.inference.teachers import check_teachers, seen_pixels, steadiness
 from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import FoldName
 from segpipe.stage import told_once, write_json
@@ -32,7 +32,9 @@ def teach(work: Work, fold: FoldName, teachers: list[Path], *, checkpoints: bool
         lineage = check_teachers(prepared, fold, teachers)
         models = {folder: load_segmenter(folder) for folder in teachers}
     ranks = start_ranks(work.train.devices)
-    with predicted(work, models, _keep, {}, ranks=ranks) as rows, ExitStack() as stack:
+    stored = 2 * seen_pixels(work)
+    keeping = Keeping(_keep, stored + 16 * len(indices), __file__, {})
+    with predicted(work, models, keeping, outputs=stored, ranks=ranks) as rows, ExitStack() as stack:
         steady = steadiness(work, teachers, ranks, stack) if checkpoints else np.full(len(indices), np.nan)
         if rows is None:
             return

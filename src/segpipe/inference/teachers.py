@@ -10,7 +10,7 @@ import numpy as np
 from segpipe.data.leaks import overlap_problems, refuse_leaks
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
-from segpipe.inference.fold import Work, predicted
+from segpipe.inference.fold import Keeping, Work, predicted
 from segpipe.inference.identity import file_digest
 from segpipe.inference.portions import Row, Rows
 from segpipe.inference.ranks import Ranks
@@ -76,6 +76,9 @@ def steadiness(work: Work, folders: Sequence[Path], ranks: Ranks, stack: ExitSta
             *earlier, last = (rows[position][0] for rows in answers if rows is not None)
             matrices = [confusion_matrix(preds, last, work.prepared.classes.num_classes) for preds in earlier]
             totals[position] += np.mean([mean_iou(matrix) for matrix in matrices]) / len(folders)
+        for rows in answers:
+            if rows is not None:
+                rows.close()  # they stay until the stack is closed, and a process may not open many files
     return totals
 
 
@@ -83,7 +86,14 @@ def _answers(work: Work, number: int, folder: Path, weights: str, ranks: Ranks) 
     """The classes that a teacher's weights of that time name; `number` tells equal teachers' states apart."""
     made_by = {"teacher": number, "time": weights, "weights": file_digest(folder / f"{weights}.safetensors")}
     models = {folder: load_segmenter(folder, weights)}
-    return predicted(work, models, _classes, made_by, ranks=ranks, part=f"{folder.name} {weights}")
+    keeping = Keeping(_classes, seen_pixels(work), __file__, made_by)
+    return predicted(work, models, keeping, ranks=ranks, part=f"{folder.name} {weights}")
+
+
+def seen_pixels(work: Work) -> int:
+    """Of all the work's images together, as networks see them."""
+    shapes = (work.prepared.images.shape(index) for index in work.indices)
+    return sum(height * width for height, width, _ in shapes)
 
 
 def _classes(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:

@@ -12,19 +12,15 @@ from scipy.stats import t as student
 from segpipe.labels import IGNORE_INDEX
 from segpipe.pseudo.taught import STEPS, joint_counts
 
-FEW_GROUPS = (
-    10  # scenes: below that many the evidence on a class is called thin (metrics.bootstrap.MIN_GROUPS says why)
-)
-
 
 class Evidence:
-    """Counts of predicted pixels with a true label, image by image; sparse, as an image shows few classes."""
+    """Counts of predicted pixels with a true label, scene by scene; sparse, as a scene shows few classes."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.true_pixels = np.zeros(num_classes, np.int64)  # of each class, predicted as whatever
-        self._groups: dict[Hashable, int] = {}
-        self._cells: list[np.ndarray] = []  # rows of group, class * 256 + confidence, predicted pixels, right pixels
+        # rows of class * 256 + confidence in ascending order, predicted pixels, right pixels
+        self._groups: dict[Hashable, np.ndarray] = {}
 
     def add(self, group: Hashable, classes: np.ndarray, confidence: np.ndarray, target: np.ndarray) -> None:
         """One image of the scene `group`: all (H, W) uint8; pixels without a true label do not count."""
@@ -34,8 +30,9 @@ class Evidence:
         total = joint_counts(counted, confidence, self.num_classes).ravel()
         correct = joint_counts(right, confidence, self.num_classes).ravel()
         cells = np.flatnonzero(total)
-        number = np.full(len(cells), self._groups.setdefault(group, len(self._groups)))
-        self._cells.append(np.stack([number, cells, total[cells], correct[cells]]))
+        counts = np.stack([cells, total[cells], correct[cells]])
+        known = self._groups.get(group)
+        self._groups[group] = counts if known is None else _added(known, counts)
 
     @property
     def num_groups(self) -> int:
@@ -52,11 +49,19 @@ class Evidence:
 
     def _dense(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         both = np.zeros((2, self.num_groups, STEPS), np.int64)
-        for number, cells, total, correct in self._cells:
-            chosen = (cells >= first * STEPS) & (cells < stop * STEPS)
-            for place, counts in enumerate((total, correct)):
-                np.add.at(both[place], (number[chosen], cells[chosen] % STEPS), counts[chosen])
+        for number, (cells, *both_counts) in enumerate(self._groups.values()):
+            chosen = slice(*np.searchsorted(cells, (first * STEPS, stop * STEPS)))
+            for place, counts in enumerate(both_counts):
+                np.add.at(both[place, number], cells[chosen] % STEPS, counts[chosen])
         return both[0], both[1]
+
+
+def _added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The counts of both, each a row of ascending cells above its rows of counts."""
+    cells, place = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
+    counts = np.zeros((len(one) - 1, len(cells)), np.int64)
+    np.add.at(counts, (slice(None), place), np.concatenate([one[1:], other[1:]], axis=1))
+    return np.vstack([cells, counts])
 
 
 def effective_groups(pixels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segpipe.data.class_counts import histogram
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
@@ -95,7 +96,7 @@ def _labeled_counts(prepared: Prepared, fold: FoldName) -> np.ndarray:
     """(M, C) int64 true pixels of each training image of the fold."""
     num_classes = prepared.classes.num_classes
     targets = (prepared.target(index) for index in prepared.folds[fold].train)
-    return np.array([np.bincount(target.ravel(), minlength=256)[:num_classes] for target in targets])
+    return np.array([histogram(target)[:num_classes] for target in targets])
 
 
 def _judge_images(prepared: Prepared, fold: FoldName, taught: Taught, labeled: np.ndarray, keep: float) -> pd.DataFrame:
@@ -104,7 +105,7 @@ def _judge_images(prepared: Prepared, fold: FoldName, taught: Taught, labeled: n
     if copies:
         say(say_left_out(copies, prepared))
     images = taught.images.loc[list(taught.pool)].rename(columns={"file_name": "image"})
-    counts = [np.bincount(taught.answer(index)[0].ravel(), minlength=256)[:num_classes] for index in taught.pool]
+    counts = [histogram(taught.answer(index)[0])[:num_classes] for index in taught.pool]
     predicted = np.array(counts, np.int64).reshape(len(images), num_classes)
     images["pixels"] = predicted.sum(1)
     images["plausibility"] = plausibility(shares_of(predicted), shares_of(labeled))
@@ -149,9 +150,8 @@ def _kept_of_tune(prepared: Prepared, taught: Taught, thresholds: list[Threshold
     keeper, found = Keeper(thresholds), np.zeros((2, 256), np.int64)
     for index in taught.tune:
         label, target = keeper.keep(*taught.answer(index)), prepared.target(index)
-        label = np.where(target == IGNORE_INDEX, IGNORE_INDEX, label)
-        found[0] += np.bincount(label.ravel(), minlength=256)
-        found[1] += np.bincount(label[label == target], minlength=256)
+        for place, counted in enumerate((target != IGNORE_INDEX, label == target)):
+            found[place] += histogram(np.where(counted, label, IGNORE_INDEX).astype(np.uint8))
     return found[0, : len(thresholds)], found[1, : len(thresholds)]
 
 

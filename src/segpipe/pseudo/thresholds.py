@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.labels import IGNORE_INDEX
+from segpipe.metrics.bootstrap import MIN_GROUPS
 from segpipe.params import PseudoLabelParams
-from segpipe.pseudo.evidence import FEW_GROUPS, Evidence, precision_bound
+from segpipe.pseudo.evidence import Evidence, precision_bound
 from segpipe.pseudo.taught import STEPS, at_least
 
 NOTHING = STEPS  # a threshold above all confidences
+FEW_SCENES = "tune scenes"  # `why` says how many where a threshold rests on too few
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def per_class(total: np.ndarray, right: np.ndarray, counts: np.ndarray, params: 
     step = int(reached.min()) if len(reached) else NOTHING
     floor = _share_step(counts, params.min_share)
     groups = int((total.sum(1) > 0).sum())
-    thin = 0 < groups < FEW_GROUPS
-    scenes = f", of {groups} tune scenes" if thin or not groups else ""
+    thin = 0 < groups < MIN_GROUPS
+    scenes = f", of {groups} {FEW_SCENES}" if thin or not groups else ""
     if step <= floor:
         return Threshold(step, "nothing" if step == NOTHING else f"target{scenes}", thin=thin)
     how = "target not reached" if step == NOTHING else "target only above it"

@@ -7,6 +7,8 @@ import pandas as pd
 
 from segpipe.drawing import label_overlay
 from segpipe.labels import IGNORE_INDEX
+from segpipe.pseudo.labels import LESS_RELIABLE
+from segpipe.pseudo.thresholds import FEW_SCENES
 from segpipe.report.charts import Line, class_name, line_chart, line_legend
 from segpipe.report.figures import Panel, figure, named_shares
 from segpipe.report.gallery import class_legend, hatched, shown_image
@@ -74,10 +76,10 @@ def _said(pseudo: PseudoRun) -> Markup:
     if np.isfinite(values["calibration_error"]):
         error = percent(values["calibration_error"])
         said.append(f"On tune images confidence and precision are {error} apart on average.")
-    less = int((pseudo.images["left_out"] == "less reliable").sum())
+    less = int((pseudo.images["left_out"] == LESS_RELIABLE).sum())
     if less:
         said.append(f"pseudo_label.keep left out {count(less, 'less reliable image')}.")
-    thin = pseudo.quality["why"].str.contains("tune scenes", regex=False).sum()
+    thin = pseudo.quality["why"].str.contains(FEW_SCENES, regex=False).sum()
     if thin:
         said.append(f"Few tune scenes show {thin} of the classes: their thresholds are guesses.")
     return tag("p", " ".join(said))
@@ -131,7 +133,7 @@ def _tells(run: Run, images: pd.DataFrame, name: str) -> bool:
 
 
 def _copies(pseudo: PseudoRun) -> Markup:
-    copies = pseudo.images[~pseudo.images["left_out"].isin(["", "less reliable"])]
+    copies = pseudo.images[~pseudo.images["left_out"].isin(["", LESS_RELIABLE])]
     if copies.empty:
         return Markup("")
     rows = [[row["image"], row["left_out"]] for row in copies.head(LEFT_OUT).to_dict("records")]
