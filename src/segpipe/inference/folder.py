@@ -23,7 +23,7 @@ from segpipe.data.resize import resize_image, stored_size
 from segpipe.data.source.images import ImageFault, decode_image
 from segpipe.drawing import encode_jpeg, label_overlay
 from segpipe.inference.coco import write_coco
-from segpipe.inference.identity import file_digest, identity_of
+from segpipe.inference.identity import identity_of
 from segpipe.inference.listing import Listing, list_images
 from segpipe.inference.manifest import Manifest
 from segpipe.inference.predict import Predictor, best_device, set_threads
@@ -32,6 +32,7 @@ from segpipe.interrupt import interruptible
 from segpipe.models.checkpoint import ModelCard, load_segmenter
 from segpipe.params import Params, not_allowed, stop_on
 from segpipe.progress import Progress, say
+from segpipe.sources import file_digest
 from segpipe.stage import write_json
 
 LABELS, OVERLAYS = "labels", "overlays"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segpipe.inference.identity import file_digest
+from segpipe.sources import file_digest
 from segpipe.stage import read_json, write_json
 
 SAID, ROWS = "predicted.json", "predicted.csv"

@@ -11,12 +11,12 @@ from segpipe.data.leaks import overlap_problems, refuse_leaks
 from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
 from segpipe.inference.fold import Keeping, Work, predicted
-from segpipe.inference.identity import file_digest
 from segpipe.inference.portions import Row, Rows
 from segpipe.inference.ranks import Ranks
 from segpipe.metrics.confusion import confusion_matrix, mean_iou
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, load_segmenter, read_card
 from segpipe.params import FoldName
+from segpipe.sources import file_digest
 
 
 def check_teachers(prepared: Prepared, fold: FoldName, folders: Sequence[Path]) -> Lineage:
