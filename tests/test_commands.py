@@ -22,6 +22,7 @@ ELSEWHERE = {
     "torchrun --nnodes": "needs several machines; tests/test_training.py runs two processes on one",
     "mkdir -p data/raw && cp -r <your CamVid": "needs the CamVid photographs",
     "dvc add data/raw/camvid": "needs the CamVid photographs",
+    "segpipe predict data/models/retrain/main-0 data/models/retrain/second-0": "here is one member; test_predict_folder.py",
     "ls ": "needs data of that layout; tests/test_label_maps.py makes some",
     "sed ": "likewise",
     "find ": "likewise",
@@ -61,7 +62,7 @@ def test_a_documented_command_runs(project, line):
     if " photos " in line or " list.txt " in line:
         shutil.rmtree(project / "found", ignore_errors=True)
         shutil.copytree(project / "data/raw/sample/batch_03", project / "photos", dirs_exist_ok=True)
-        (project / "list.txt").write_text("\n".join(str(path) for path in (project / "photos").iterdir()))
+        (project / "list.txt").write_text("\n".join(f"photos/{path.name}" for path in (project / "photos").iterdir()))
     if "git commit" in line:
         with (project / "notes.txt").open("a") as notes:
             notes.write("something to commit\n")

@@ -98,7 +98,7 @@ def test_many_steps_are_listed_by_the_first_and_the_last(project):
 
 
 def test_a_run_that_ends_in_its_warm_up_says_so(project):
-    change(scheduler={"name": "poly", "warmup_updates": 180})
+    change(scheduler={"name": "poly", "warmup_updates": 180}, train={"epochs": 9})
     assert rows(shown())[-1][-1] == "highest, end, still in warm-up"
 
 
@@ -112,7 +112,7 @@ def test_the_curve_is_a_hill_whose_top_is_where_the_rate_is_highest(project):
 
 
 def test_the_floor_of_madgrad_is_told(project):
-    change(scheduler={"name": "step", "step_epochs": 1, "gamma": 0.01})
+    change(scheduler={"name": "step", "step_epochs": 1, "gamma": 0.01}, train={"epochs": 9})
     assert (
         "warning: madgrad adds 1e-06 to its learning rate, which stays below that from update 41 of 180 on" in shown()
     )
