@@ -22,7 +22,7 @@ ELSEWHERE = {
     "torchrun --nnodes": "needs several machines; tests/test_training.py runs two processes on one",
     "mkdir -p data/raw && cp -r <your CamVid": "needs the CamVid photographs",
     "dvc add data/raw/camvid": "needs the CamVid photographs",
-    "segpipe predict data/models/retrain/main-0 data/models/retrain/second-0": "here is one member; test_predict_folder.py",
+    "segpipe predict data/models/retrain/main-0 data/models/retrain": "one member here; tests/test_predict_folder.py",
     "ls ": "needs data of that layout; tests/test_label_maps.py makes some",
     "sed ": "likewise",
     "find ": "likewise",
