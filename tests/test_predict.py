@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import write_model
 
-from segpipe.data.resize import GREY, padded
+from segpipe.data.resize import GREY, padded, resize_labels
 from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.inference.predict import Predictor, predict_probs
+from segpipe.inference.probs import to_scored_size
 from segpipe.inference.views import BATCH_PIXELS, BATCH_SIZE, window_starts, window_weight
 from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import ViewParams
@@ -82,6 +83,29 @@ def test_an_image_alone_and_in_a_batch_gives_the_same_to_a_ten_thousandth(segmen
         ((alone, _),) = answers(predictor, [image])
         assert np.ptp(alone) > 0.05, "a network that says the same everywhere would prove nothing"
         np.testing.assert_allclose(alone, probs, atol=1e-4)
+
+
+# A sample of the pixels
+
+
+@pytest.mark.parametrize("sampled", [(24, 32), (17, 40), (50, 70)])
+@pytest.mark.parametrize("changes", [{"flips": True}, {"scales": (0.5, 1.0)}, {"window": (32, 32)}], ids=str)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_sampled_answer_is_the_sample_of_the_answer(segmenters, sampled, changes, count):
+    images = [smooth(50, 70, seed) for seed in range(3)]
+    predictor = Predictor(segmenters[:count], views(**changes), (64, 72), device=CPU)
+    whole = answers(predictor, images)
+    for (probs, agreement), (some, agreed) in zip(whole, predictor(images, sampled), strict=True):
+        assert some.shape == (*sampled, probs.shape[-1]) and some.dtype == np.float32
+        np.testing.assert_allclose(some, to_scored_size(probs, (50, 70), sampled), atol=1e-6)
+        assert np.mean(agreed == resize_labels(agreement.astype(np.uint8), sampled)) > 0.999
+
+
+def test_sampled_images_make_a_batch_only_with_others_of_their_size(segmenters):
+    predictor = Predictor(segmenters, views(), (64, 64), device=CPU)
+    sizes = [(64, 32), (32, 64), (64, 32), (64, 32)]
+    assert predictor.plan(sizes) == [[0, 1, 2, 3]]
+    assert predictor.plan(sizes, [(16, 16), (16, 16), (16, 16), None]) == [[0, 2], [1], [3]]
 
 
 # Scales

@@ -66,11 +66,11 @@ class StopAfter(Predictor):
 
     calls, limit = 0, 2
 
-    def __call__(self, images):
+    def __call__(self, images, sampled=None):
         type(self).calls += 1
         if type(self).calls > self.limit:
             raise MemoryError
-        return super().__call__(images)
+        return super().__call__(images, sampled)
 
 
 @pytest.fixture
@@ -148,9 +148,9 @@ def test_what_another_run_has_kept_is_not_taken(work, tiny, counted, tmp_path, w
 
 def test_asked_to_stop_it_ends_between_two_batches_and_says_how_to_go_on(work, tiny, monkeypatch, tmp_path):
     class Signalled(Predictor):
-        def __call__(self, images):
+        def __call__(self, images, sampled=None):
             os.kill(os.getpid(), signal.SIGTERM)
-            return super().__call__(images)
+            return super().__call__(images, sampled)
 
     monkeypatch.setattr(fold_module, "Predictor", Signalled)
     with pytest.raises(SystemExit, match=r"stopped by SIGTERM; 3 of \d+ images are kept: the same command goes on"):

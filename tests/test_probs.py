@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from segpipe.data.lineage import Lineage
-from segpipe.inference.probs import Predictions, PredictionWriter, quantise, to_scored_size
+from segpipe.inference.probs import Predictions, PredictionWriter, quantise, sampled_size, to_scored_size, winners
 
 STEP = 1 / 255
 LINEAGE = Lineage(frozenset({"h1"}), frozenset({"h2"}))
@@ -31,6 +31,16 @@ def probabilities(draw):
     shape = (draw(SIDES), draw(SIDES), draw(st.integers(2, 5)))
     weights = draw(st.sampled_from([(0, 2**20), (0, 2), (999, 1001)]))
     return normalised(draw(arrays(np.uint32, shape, elements=st.integers(*weights))))
+
+
+@given(probabilities(), st.sampled_from([np.float32, np.uint8]), st.booleans())
+def test_winners_are_those_of_argmax_however_the_values_lie_in_memory(probs, dtype, planes):
+    values = (probs * 255).astype(dtype)
+    if planes:
+        values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, -1, 0)), 0, -1)
+    found = winners(values)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, values.argmax(-1))
 
 
 # 8 bits
@@ -70,6 +80,21 @@ def test_where_rounding_ties_the_winner_is_stored_one_step_higher(probs, stored)
 
 
 # The scored size
+
+
+@pytest.mark.parametrize(
+    "seen, image, scored, sampled",
+    [
+        ((8, 8), (8, 8), (4, 4), (4, 4)),
+        ((8, 8), (8, 8), (16, 4), (16, 4)),  # as many pixels
+        ((8, 8), (8, 8), (16, 8), None),  # more: kept as the network has it
+        ((8, 8), (8, 8), None, None),
+        ((8, 8), (8, 8), (8, 8), None),
+        ((8, 8), (16, 16), (4, 4), None),  # upsampled to the image's size first
+    ],
+)
+def test_an_answer_is_only_sampled_where_the_network_sees_the_image_as_it_is(seen, image, scored, sampled):
+    assert sampled_size(seen, image, scored) == sampled
 
 
 @given(probabilities(), EVEN_SIDES, EVEN_SIDES)

@@ -1,6 +1,7 @@
 """The stored predictions of all models, averaged as candidates ask, image by image. Needs no torch."""
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from segpipe.data.resize import resize_labels
 from segpipe.data.split import scored_folds, submitted_folds
 from segpipe.ensemble.candidates import ROUNDS, Candidate, ModelKey
 from segpipe.ensemble.cleaning import clean
-from segpipe.inference.probs import Predictions
+from segpipe.inference.probs import Predictions, winners
 from segpipe.metrics.confusion import confusion_matrix
 from segpipe.params import ALL, FoldName
 from segpipe.progress import track
@@ -104,11 +105,13 @@ class Ensemble:
         entry, folds = self.prepared.entries[index], self.prepared.folds
         holding = [fold for fold in self.scored_folds if index in folds[fold].judge or index in folds[fold].tune]
         size = (entry.height, entry.width)
-        return {
-            part: np.mean(
-                [self.predictions[(*part, fold)].probs(index, size) for fold in holding or self.submitted_folds], axis=0
-            )
+        stores = {
+            part: [self.predictions[(*part, fold)] for fold in holding or self.submitted_folds]
             for part in dict.fromkeys(parts)
+        }
+        return {
+            part: _sum([store.probs(index, size) for store in some]) / np.float32(len(some))
+            for part, some in stores.items()
         }
 
     def target(self, index: int) -> np.ndarray:
@@ -160,13 +163,15 @@ class Ensemble:
             raise ValueError("predictions are missing; run `dvc repro`, which makes them:\n" + "\n".join(lacking))
 
 
+def _sum(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The only one itself: a sum of one would copy it."""
+    return reduce(np.add, arrays)
+
+
 def _label_map(candidate: Candidate, probs: dict[Part, np.ndarray]) -> np.ndarray:
-    if candidate.weights is None:
-        total = sum(probs[part] for part in candidate.parts)
-    else:
-        weighed = zip(candidate.parts, candidate.weights, strict=True)
-        total = sum(probs[part] * np.float32(weight) for part, weight in weighed)
-    labels = total.argmax(-1).astype(np.uint8)
+    weights = candidate.weights or [1.0] * len(candidate.parts)
+    weighed = zip(candidate.parts, weights, strict=True)
+    labels = winners(_sum([probs[part] * np.float32(weight) for part, weight in weighed]))
     return labels if candidate.cleaning is None else clean(labels, candidate.cleaning)
 
 

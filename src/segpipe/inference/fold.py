@@ -1,7 +1,7 @@
 """What one model, or all teachers, of a fold say of prepared images, by any number of processes, interrupted or not."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from segpipe.data.prepared import Prepared
 from segpipe.inference.identity import identity_of
 from segpipe.inference.portions import Keep, Row, Rows, predicted_rows
 from segpipe.inference.predict import Predictor, set_threads
-from segpipe.inference.probs import PredictionWriter, as_stored
+from segpipe.inference.probs import PredictionWriter, as_stored, quantise, sampled_size
 from segpipe.inference.ranks import Ranks, start_ranks
 from segpipe.inference.space import free_bytes, megabytes, refuse_full_disks, stored_bytes
 from segpipe.models.checkpoint import ModelCard, Segmenter, load_segmenter
@@ -44,12 +44,15 @@ class Keeping:
     """What is kept of the images: `keep` makes it, given an index of the image table; at most so many bytes in all.
 
     `depends_on` says on what else that depends, JSON values by name, and `code` is the module, its `__file__`.
+    `sampled` gives the size at which an image is answered, given its index, where that is not the size that it is seen
+    at.
     """
 
     keep: Keep
     num_bytes: int
     code: str
     depends_on: dict[str, Any]
+    sampled: Callable[[int], tuple[int, int] | None] | None = None
 
 
 def predict_fold(work: Work, model: Path, scored_size: tuple[int, int] | None) -> None:
@@ -64,10 +67,16 @@ def predict_fold(work: Work, model: Path, scored_size: tuple[int, int] | None) -
         f"{megabytes(free_bytes(work.out))} free"
     )
 
-    def keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
-        return [as_stored(probs, (entries[index].height, entries[index].width), scored_size)]
+    def size_of(index: int) -> tuple[int, int]:
+        return entries[index].height, entries[index].width
 
-    keeping = Keeping(keep, needed, __file__, {"scored_size": scored_size})
+    def sampled(index: int) -> tuple[int, int] | None:
+        return sampled_size(work.prepared.images.shape(index)[:2], size_of(index), scored_size)
+
+    def keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
+        return [quantise(probs) if sampled(index) else as_stored(probs, size_of(index), scored_size)]
+
+    keeping = Keeping(keep, needed, __file__, {"scored_size": scored_size}, sampled)
     with predicted(work, {model: (segmenter, card)}, keeping, outputs=needed) as rows:
         if rows is None:
             return
@@ -107,6 +116,7 @@ def predicted(
         lambda position: prepared.images[indices[position]],
         [prepared.images.shape(index)[:2] for index in indices],
         lambda position, probs, agreement: keeping.keep(indices[position], probs, agreement),
+        sampled=[keeping.sampled(index) for index in indices] if keeping.sampled else None,
         ranks=ranks,
         identity=identity,
         stage=f"{os.environ.get('DVC_STAGE', f'{work.stage} {work.out.name}')} {part}".strip(),

@@ -27,7 +27,7 @@ from segpipe.inference.identity import identity_of
 from segpipe.inference.listing import Listing, list_images
 from segpipe.inference.manifest import Manifest
 from segpipe.inference.predict import Predictor, best_device, set_threads
-from segpipe.inference.probs import to_scored_size
+from segpipe.inference.probs import to_scored_size, winners
 from segpipe.interrupt import interruptible
 from segpipe.models.checkpoint import ModelCard, load_segmenter
 from segpipe.params import Params, not_allowed, stop_on
@@ -209,7 +209,7 @@ class _Job:
         return held
 
     def _write(self, opened: Opened, probs: np.ndarray) -> None:
-        labels = to_scored_size(probs, opened.image.shape[:2], None).argmax(-1).astype(np.uint8)
+        labels = winners(to_scored_size(probs, opened.image.shape[:2], None))
         if self.overlays:
             overlay = label_overlay(opened.image, labels, self.card.classes)
             self._write_whole(self._overlay_path(opened.name), encode_jpeg(overlay))

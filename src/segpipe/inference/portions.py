@@ -51,6 +51,7 @@ def predicted_rows(
     sizes: Sequence[tuple[int, int]],
     keep: Keep,
     *,
+    sampled: Sequence[tuple[int, int] | None] | None = None,
     ranks: Ranks,
     identity: dict[str, Any],
     stage: str,
@@ -58,15 +59,17 @@ def predicted_rows(
 ) -> Iterator[Rows | None]:
     """What `keep` keeps of every image; in the block of the first process all rows are there, others get None.
 
-    `read` gives the image at a position, `sizes` are (height, width) of all of them. What an earlier process of the
+    `read` gives the image at a position, `sizes` are (height, width) of all of them, and `sampled` those at which they
+    are answered, where not at their own. What an earlier process of the
     same `identity` finished is taken as it is; when the block ends without error the state is removed. Raises
     SystemExit where a signal asks the process to stop: the same command goes on after the batch it was in.
     """
-    batches = predictor.plan(sizes)
+    batches = predictor.plan(sizes, sampled)
+    size_of = sampled.__getitem__ if sampled else lambda position: None
     with open_state(run_key(identity), stage, writes=first_process()) as state:
         ranks.wait()  # the first process holds the state, or has refused to
         with interruptible() as interruption:
-            _predict_share(predictor, read, batches, keep, state.folder, ranks, interruption, label)
+            _predict_share(predictor, read, size_of, batches, keep, state.folder, ranks, interruption, label)
         del predictor  # the block may need the GPU's memory for other networks
         ranks.wait()
         if not first_process():
@@ -79,6 +82,7 @@ def predicted_rows(
 def _predict_share(
     predictor: Predictor,
     read: Callable[[int], np.ndarray],
+    sampled: Callable[[int], tuple[int, int] | None],
     batches: Sequence[Sequence[int]],
     keep: Keep,
     folder: Path,
@@ -98,7 +102,7 @@ def _predict_share(
                 said = f"{interruption.reason}; {progress.done} of {total} images are kept: "
                 raise SystemExit(f"{said}the same command goes on from there" if first_process() else 1)
             batch = batches[number]
-            answers = predictor([read(position) for position in batch])
+            answers = predictor([read(position) for position in batch], sampled(batch[0]))
             with PackedWriter(portion_path(folder, number)) as writer:
                 for position, (probs, agreement) in zip(batch, answers, strict=True):
                     for array in keep(position, probs, agreement):

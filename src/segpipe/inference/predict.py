@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from segpipe.data.store import PackedArrays
-from segpipe.inference.views import Size, images_at_once, looks_at, mean_probs, window_of
+from segpipe.inference.views import Grid, Size, images_at_once, looks_at, mean_probs, window_of
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import ViewParams
 from segpipe.progress import Progress
@@ -45,29 +45,35 @@ class Predictor:
         self._segmenters = [segmenter.to(self.device).eval() for segmenter in segmenters]
         self._views, self._padded_to = views, padded_to
 
-    def plan(self, sizes: Sequence[Size]) -> list[list[int]]:
+    def plan(self, sizes: Sequence[Size], sampled: Sequence[Size | None] | None = None) -> list[list[int]]:
         """Batches of positions in `sizes`: images that are seen at one size, in order of appearance.
 
-        Padding one image for another's sake would change its borders, so that it must not happen. The batches follow
-        from sizes and views alone: whoever computes one of them gets the same bits.
+        Those of which only a sample of a size in `sampled` is wanted are themselves of one size. Padding one image for
+        another's sake would change its borders, so that it must not happen. The batches follow from sizes and views
+        alone: whoever computes one of them gets the same bits.
         """
-        alike: dict[Size, list[int]] = {}
+        alike: dict[tuple[Size, Size | None], list[int]] = {}
         for position, size in enumerate(sizes):
-            alike.setdefault(self._padded_to or size, []).append(position)
+            wanted = sampled[position] if sampled else None
+            alike.setdefault((size if wanted else self._padded_to or size, wanted), []).append(position)
         batches = []
-        for size, positions in alike.items():
-            count = images_at_once(size, self._views, self.window)
+        for (size, _), positions in alike.items():
+            count = images_at_once(self._padded_to or size, self._views, self.window)
             batches += [positions[start : start + count] for start in range(0, len(positions), count)]
         return batches
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[np.ndarray]) -> Iterator[Answer]:
-        """The answer for each of a batch of (H, W, 3) uint8 images, which `plan` found to be of one size."""
+    def __call__(self, images: Sequence[np.ndarray], sampled: Size | None = None) -> Iterator[Answer]:
+        """The answer for each of a batch of (H, W, 3) uint8 images, which `plan` found to be of one size.
+
+        With `sampled` of that size, by nearest neighbour as label maps are resized.
+        """
         looks = looks_at(images, self._padded_to, self._views, self.device)
         insides = [image.shape[:2] for image in images]
+        grid = Grid(insides[0], sampled) if sampled else None
         total, first, agreement = None, None, None
         for segmenter in self._segmenters:  # one after another: memory for two answers, however many models
-            probs = mean_probs(segmenter, looks, insides, self._views, self.window)
+            probs = mean_probs(segmenter, looks, insides, self._views, self.window, grid)
             if len(self._segmenters) > 1:  # the argmax over channels takes as long as a small network
                 preds = probs.argmax(1)
                 if first is None or agreement is None:
@@ -77,11 +83,11 @@ class Predictor:
         assert total is not None
         if len(self._segmenters) > 1:
             total /= len(self._segmenters)
-        channels_last = total.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        agreed = np.ones(channels_last.shape[:3], bool) if agreement is None else agreement.cpu().numpy()
-        for number, (height, width) in enumerate(insides):
-            inside = (number, slice(height), slice(width))
-            yield np.ascontiguousarray(channels_last[inside]), agreed[inside]
+        planes = total.cpu().numpy()
+        agreed = np.broadcast_to(True, total[:, 0].shape) if agreement is None else agreement.cpu().numpy()
+        for number, inside in enumerate(insides):
+            height, width = sampled or inside
+            yield np.moveaxis(planes[number, :, :height, :width], 0, -1), agreed[number, :height, :width]
 
 
 def predict_probs(

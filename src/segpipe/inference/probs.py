@@ -14,18 +14,33 @@ from segpipe.libraries import Libraries
 from segpipe.stage import read_json, write_json
 
 
+def winners(probs: np.ndarray) -> np.ndarray:
+    """(H, W) uint8, the class of the highest value in each pixel of (H, W, C); the lowest of equals, as argmax has it.
+
+    Class by class over whole planes: several times as fast as an argmax over the last axis.
+    """
+    first, *others = _planes(probs)
+    best, labels = first.copy(), np.zeros(first.shape, np.uint8)
+    for index, plane in enumerate(others, start=1):
+        won = plane > best
+        np.maximum(best, plane, out=best)
+        np.maximum(labels, won.view(np.uint8) * np.uint8(index), out=labels)  # later winners have higher indices
+    return labels
+
+
 def quantise(probs: np.ndarray) -> np.ndarray:
     """(H, W, C) float probabilities as uint8 of 255ths whose argmax is the same.
 
     Where rounding makes the winner tie with another class, it is stored one step higher.
     """
-    stored = np.rint(probs * 255).astype(np.uint8)
-    winner = probs.argmax(-1)[..., None]
-    won = np.take_along_axis(stored, winner, -1)
-    others = stored.copy()
-    np.put_along_axis(others, winner, 0, -1)
-    np.put_along_axis(stored, winner, np.where(others.max(-1, keepdims=True) >= won, won + (won < 255), won), -1)
-    return stored
+    planes = _planes(probs)
+    stored = np.rint(planes * 255).astype(np.uint8)
+    won = stored.max(0)
+    tied = (stored == won).sum(0, dtype=np.uint8) > 1
+    tied &= won < 255
+    rows, columns = np.nonzero(tied)
+    stored[winners(probs)[tied], rows, columns] += 1
+    return np.ascontiguousarray(np.moveaxis(stored, 0, -1))
 
 
 def to_scored_size(probs: np.ndarray, image_size: tuple[int, int], scored_size: tuple[int, int] | None) -> np.ndarray:
@@ -36,11 +51,17 @@ def to_scored_size(probs: np.ndarray, image_size: tuple[int, int], scored_size: 
     """
     height, width = image_size
     if probs.shape[:2] != (height, width):
-        probs = cv2.resize(probs, (width, height), interpolation=cv2.INTER_LINEAR)
+        planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in _planes(probs)]
+        probs = np.moveaxis(np.stack(planes), 0, -1)
     if scored_size is None or tuple(scored_size) == (height, width):
         return probs
     rows, columns = nearest_index(height, scored_size[0]), nearest_index(width, scored_size[1])
-    return np.ascontiguousarray(probs[np.ix_(rows, columns)])
+    return np.moveaxis(_planes(probs)[:, rows[:, None], columns], 0, -1)
+
+
+def _planes(probs: np.ndarray) -> np.ndarray:
+    """(C, H, W), contiguous, of (H, W, C): no copy of what lies in memory like that."""
+    return np.ascontiguousarray(np.moveaxis(probs, -1, 0))
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,15 @@ def as_stored(probs: np.ndarray, image_size: tuple[int, int], scored_size: tuple
     if scored[0] * scored[1] <= probs.shape[0] * probs.shape[1]:
         probs = to_scored_size(probs, image_size, scored)
     return quantise(probs)
+
+
+def sampled_size(
+    seen_size: tuple[int, int], image_size: tuple[int, int], scored_size: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """The scored size where `as_stored` would only sample the answer of a network that sees the image as it is."""
+    if scored_size is None or seen_size != image_size or scored_size == image_size:
+        return None
+    return scored_size if scored_size[0] * scored_size[1] <= image_size[0] * image_size[1] else None
 
 
 class PredictionWriter:

@@ -12,6 +12,7 @@ import pandas as pd
 from segpipe.data.store import PackedWriter
 from segpipe.inference.fold import Keeping, Work, predicted
 from segpipe.inference.portions import Row
+from segpipe.inference.probs import winners
 from segpipe.inference.ranks import start_ranks
 from segpipe.inference.teachers import check_teachers, seen_pixels, steadiness
 from segpipe.models.checkpoint import load_segmenter
@@ -66,4 +67,4 @@ def _keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
     """Classes and confidence (H, W); agreement and confidence of the image as the bytes of two float64."""
     confidence = probs.max(-1)
     numbers = np.array([agreement.mean(), confidence.mean(dtype=np.float64)], np.float64)
-    return [probs.argmax(-1).astype(np.uint8), np.rint(confidence * 255).astype(np.uint8), numbers.view(np.uint8)]
+    return [winners(probs), np.rint(confidence * 255).astype(np.uint8), numbers.view(np.uint8)]

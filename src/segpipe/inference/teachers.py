@@ -12,6 +12,7 @@ from segpipe.data.lineage import Lineage
 from segpipe.data.prepared import Prepared
 from segpipe.inference.fold import Keeping, Work, predicted
 from segpipe.inference.portions import Row, Rows
+from segpipe.inference.probs import winners
 from segpipe.inference.ranks import Ranks
 from segpipe.metrics.confusion import confusion_matrix, mean_iou
 from segpipe.models.checkpoint import STAGES_OF_TRAINING, load_segmenter, read_card
@@ -97,4 +98,4 @@ def seen_pixels(work: Work) -> int:
 
 
 def _classes(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
-    return [probs.argmax(-1).astype(np.uint8)]
+    return [winners(probs)]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from segpipe.data.resize import GREY, padded, resize_image
+from segpipe.data.resize import GREY, nearest_index, padded, resize_image
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import ViewParams
 
@@ -52,6 +52,23 @@ class Look:
     insides: tuple[Size, ...]
 
 
+class Grid:
+    """The pixels of images of `size` that are left at the size `sampled` by nearest neighbour, as `resize_labels`."""
+
+    def __init__(self, size: Size, sampled: Size) -> None:
+        self._rows, self._columns = map(nearest_index, size, sampled)
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) float32 of (N, C, H, W), which may have margins below and to the right."""
+        places = (self._rows[:, None] * values.shape[-1] + self._columns).ravel()
+        pixels = values.permute(0, 2, 3, 1).flatten(1, 2)  # no copy of what is channels-last, as logits are
+        if values.device.type == "cpu":  # where torch's own index_select takes three times as long
+            found = torch.from_numpy(pixels.float().numpy().take(places, axis=1))
+        else:
+            found = pixels.index_select(1, torch.from_numpy(places).to(values.device))
+        return found.unflatten(1, (len(self._rows), len(self._columns))).permute(0, 3, 1, 2).float().contiguous()
+
+
 def looks_at(
     images: Sequence[np.ndarray], padded_to: Size | None, views: ViewParams, device: torch.device
 ) -> list[Look]:
@@ -72,16 +89,28 @@ def scaled(size: Size, scale: float) -> Size:
 
 
 def mean_probs(
-    segmenter: Segmenter, looks: Sequence[Look], insides: Sequence[Size], views: ViewParams, window: Size | None
+    segmenter: Segmenter,
+    looks: Sequence[Look],
+    insides: Sequence[Size],
+    views: ViewParams,
+    window: Size | None,
+    grid: Grid | None = None,
 ) -> torch.Tensor:
-    """Mean probabilities (N, C, H, W) float32 over all looks; of image i, `insides[i]` at the top left counts."""
+    """Mean probabilities (N, C, H, W) float32 over all looks; of image i, `insides[i]` at the top left counts.
+
+    With `grid` only its pixels, (N, C, h, w), of images that are all of one size.
+    """
+    first = looks[0]
+    if grid is not None and len(looks) == 1 and first.insides == tuple(insides) and not _exceeds(first.batch, window):
+        return _seen(segmenter, first.batch, flips=views.flips, grid=grid)
     total: torch.Tensor | None = None
     for look in looks:
         probs = _through_window(segmenter, look.batch, views, window)
         probs = _brought_back(probs, look.insides, insides)
         total = probs if total is None else total.add_(probs)
     assert total is not None
-    return total if len(looks) == 1 else total / len(looks)
+    total = total if len(looks) == 1 else total / len(looks)
+    return total if grid is None else grid.of(total)
 
 
 def _brought_back(probs: torch.Tensor, seen: Sequence[Size], insides: Sequence[Size]) -> torch.Tensor:
@@ -99,9 +128,9 @@ def _brought_back(probs: torch.Tensor, seen: Sequence[Size], insides: Sequence[S
 
 def _through_window(segmenter: Segmenter, batch: torch.Tensor, views: ViewParams, window: Size | None) -> torch.Tensor:
     """Probabilities of a batch, seen whole, or as the weighted mean of windows of equal size that cover it."""
-    height, width = batch.shape[-2:]
-    if window is None or (height <= window[0] and width <= window[1]):
+    if window is None or not _exceeds(batch, window):
         return _seen(segmenter, batch, flips=views.flips)
+    height, width = batch.shape[-2:]
     size = min(window[0], height), min(window[1], width)
     places = list(product(window_starts(height, size[0], views.overlap), window_starts(width, size[1], views.overlap)))
     weight = torch.from_numpy(window_weight(size)).to(batch.device)
@@ -144,9 +173,14 @@ def window_weight(size: Size) -> np.ndarray:
     return np.outer(rows, columns).astype(np.float32)
 
 
-def _seen(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool) -> torch.Tensor:
-    probs = segmenter(batch).float().softmax(1)
-    if flips:
-        mirrored = segmenter(batch.flip(-1)).float().softmax(1).flip(-1)
-        probs = (probs + mirrored) / 2
-    return probs
+def _exceeds(batch: torch.Tensor, window: Size | None) -> bool:
+    return window is not None and (batch.shape[-2] > window[0] or batch.shape[-1] > window[1])
+
+
+def _seen(segmenter: Segmenter, batch: torch.Tensor, *, flips: bool, grid: Grid | None = None) -> torch.Tensor:
+    def probs_of(logits: torch.Tensor) -> torch.Tensor:
+        # the grid first: softmax over all pixels takes as long as a small network
+        return (logits.float() if grid is None else grid.of(logits)).softmax(1)
+
+    probs = probs_of(segmenter(batch))
+    return (probs + probs_of(segmenter(batch.flip(-1)).flip(-1))) / 2 if flips else probs

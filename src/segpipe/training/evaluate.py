@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from segpipe.data.prepared import Prepared
 from segpipe.data.resize import resize_labels
 from segpipe.inference.predict import Predictor, predict_probs
-from segpipe.inference.probs import to_scored_size
+from segpipe.inference.probs import to_scored_size, winners
 from segpipe.metrics.confusion import confusion_matrix
 from segpipe.models.checkpoint import Segmenter
 from segpipe.params import ViewParams
@@ -57,7 +57,7 @@ def evaluate(
         place = mine[position]
         index = tune.indices[place]
         entry = prepared.entries[index]
-        preds = to_scored_size(probs, (entry.height, entry.width), tune.scored_size).argmax(-1).astype(np.uint8)
+        preds = winners(to_scored_size(probs, (entry.height, entry.width), tune.scored_size))
         target = resize_labels(prepared.native_target(index), tune.scored_size)
         confusions[place] = confusion_matrix(preds, target, num_classes)
         if index in shown:
