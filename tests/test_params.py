@@ -56,7 +56,11 @@ def test_the_committed_file_loads():
         ("model.dropout.decodr", 0.5, "model.dropout.decodr: unknown key; did you mean model.dropout.decoder?"),
         ("los", {}, "los: unknown key; did you mean loss?"),
         ("teach.confidence", 0.5, "teach.confidence: unknown key here; did you mean pseudo_label.confidence?"),
-        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, checkpoints"),
+        (
+            "teach.zzzzzz",
+            0.5,
+            "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, checkpoints, probs",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(key, value, said):

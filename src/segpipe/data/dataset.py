@@ -19,7 +19,6 @@ from segpipe.data.soft_labels import SoftLabels, fetched, origins
 from segpipe.data.store import PackedArrays
 from segpipe.labels import IGNORE_INDEX
 
-
 Drawn = tuple[np.ndarray, ...]  # image, target, and where there are soft labels the pixels' distributions
 
 

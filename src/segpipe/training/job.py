@@ -37,7 +37,8 @@ Round = Literal["baseline", "retrain"]
 class Job:
     """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only.
 
-    `soft` belongs to `pseudo` where `retrain.labels` is soft. `run` is the key of a claim's run, which has both rounds in one stage.
+    `run` is the key of a claim's run, which has both rounds in one stage; `soft` belongs to `pseudo` where
+    `retrain.labels` is soft.
     """
 
     round: Round
