@@ -3,7 +3,7 @@
 Nothing here depends on a threshold, so that changing one costs seconds and no inference.
 """
 
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from segpipe.data.soft_labels import write_card
 from segpipe.data.store import PackedWriter
 from segpipe.inference.fold import Keeping, Work, predicted
-from segpipe.inference.portions import Row
+from segpipe.inference.portions import Row, Rows
 from segpipe.inference.probs import quantise, winners
 from segpipe.inference.ranks import start_ranks
 from segpipe.inference.space import free_bytes, megabytes
@@ -38,39 +38,30 @@ def teach(work: Work, fold: FoldName, teachers: list[Path], *, checkpoints: bool
         lineage = check_teachers(prepared, fold, teachers)
         models = {folder: load_segmenter(folder) for folder in teachers}
     ranks = start_ranks(work.train.devices)
-    stored, kept_whole = 2 * seen_pixels(work), frozenset(prepared.pool() if soft is not None else ())
+    stored, pool = 2 * seen_pixels(work), prepared.pool()
     if soft is not None:
-        needed = seen_pixels(replace(work, indices=prepared.pool())) * prepared.classes.num_classes
-        say(
-            f"teach: {megabytes(needed)} for the probabilities of {len(kept_whole)} images, twice that while it runs; "
-            f"the disk has {megabytes(free_bytes(soft))} free"
-        )
-        stored += needed
+        stored += _said_to_need(replace(work, indices=pool), soft)
+    in_whole = frozenset(pool if soft is not None else ())
 
     def keep(index: int, probs: np.ndarray, agreement: np.ndarray) -> Row:
         row = _keep(probs, agreement)
-        if kept_whole:  # a portion has as many arrays of each image, and tune images may be among them
-            row.append(quantise(probs) if index in kept_whole else np.empty(0, np.uint8))
+        if in_whole:  # a portion has as many arrays of each image, and tune images may be among them
+            row.append(quantise(probs) if index in in_whole else np.empty(0, np.uint8))
         return row
 
-    keeping = Keeping(keep, stored + 16 * len(indices), __file__, {"probs": bool(kept_whole)})
+    keeping = Keeping(keep, stored + 16 * len(indices), __file__, {"probs": bool(in_whole)})
     with predicted(work, models, keeping, outputs=stored, ranks=ranks) as rows, ExitStack() as stack:
         steady = steadiness(work, teachers, ranks, stack) if checkpoints else np.full(len(indices), np.nan)
         if rows is None:
             return
+        if soft is not None:
+            _write_probabilities(soft, rows, [position for position, index in enumerate(indices) if index in in_whole])
         numbers = []
-        whole = PackedWriter(soft / "probs") if soft is not None else nullcontext()
-        with (
-            PackedWriter(work.out / "classes") as classes,
-            PackedWriter(work.out / "confidence") as confidences,
-            whole as probabilities,
-        ):
-            for position, index in enumerate(indices):
-                labels, confidence, of_image, *of_pixels = rows[position]
+        with PackedWriter(work.out / "classes") as classes, PackedWriter(work.out / "confidence") as confidences:
+            for position in range(len(indices)):
+                labels, confidence, of_image, *_ = rows[position]
                 classes.add(labels)
                 confidences.add(confidence)
-                if probabilities is not None and index in kept_whole:
-                    probabilities.add(of_pixels[0])
                 numbers.append(of_image.view(np.float64))
         agreement, confidence = np.array(numbers).reshape(-1, 2).T
         table = pd.DataFrame(
@@ -83,12 +74,28 @@ def teach(work: Work, fold: FoldName, teachers: list[Path], *, checkpoints: bool
             }
         )
         table.to_csv(work.out / "images.csv", index=False, errors="surrogatepass")
-        pool, tune = prepared.pool(), prepared.folds[fold].tune
+        tune = prepared.folds[fold].tune
         assert [*indices] == [*pool, *tune]
         card = {"teachers": [str(folder) for folder in teachers], "pool": list(pool), "tune": list(tune)}
         write_json(work.out / "card.json", card | {"fold": fold, "lineage": lineage.to_json()})
         if soft is not None:
             write_card(soft, pool)
+
+
+def _said_to_need(pool: Work, soft: Path) -> int:
+    """Bytes of the pool's probabilities, after a line that says how many."""
+    needed = seen_pixels(pool) * pool.prepared.classes.num_classes
+    say(
+        f"teach: {megabytes(needed)} for the probabilities of {len(pool.indices)} images (teach.probs), twice that "
+        f"while it runs; the disk has {megabytes(free_bytes(soft))} free"
+    )
+    return needed
+
+
+def _write_probabilities(soft: Path, rows: Rows, positions: list[int]) -> None:
+    with PackedWriter(soft / "probs") as probs:
+        for position in positions:
+            probs.add(rows[position][-1])
 
 
 def _keep(probs: np.ndarray, agreement: np.ndarray) -> Row:
