@@ -259,6 +259,23 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
             {"split.train_folds": [0, "all"], "pseudo_label.threshold": "per_class"},
             "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images",
         ),
+        (
+            {"retrain.labels": "soft"},
+            "retrain.labels, teach.probs: found soft with false, so that no teacher's probabilities are kept; set "
+            "teach.probs: true, or retrain.labels: hard",
+        ),
+        (
+            override({"retrain": {"labels": "soft"}}),
+            "members.second.retrain.labels, teach.probs: found soft with false, so that no teacher's",
+        ),
+        (
+            {"retrain.labels": "soft", "teach.probs": True, "loss.ce": 0.0},
+            "retrain.labels, loss.ce, loss.soft_ce: found soft with a weight of 0 on both, the only terms that use ",
+        ),
+        (
+            override({"loss": {"ce": 0.0}}) | {"retrain.labels": "soft", "teach.probs": True},
+            "retrain.labels, members.second.loss.ce, members.second.loss.soft_ce: found soft with a weight of 0",
+        ),
         (THREE | {"split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
         (TWO_MEMBERS | {"member_names": ["main", "main"]}, "member_names: found an entry twice in ['main', 'main']"),
         (TWO_MEMBERS | {"members": {"main": {}}}, "members: no entry for 'second' of member_names; add `second: {}`"),

@@ -146,8 +146,8 @@ CUTOUT = [{"CoarseDropout": {"p": 1}}, {"RandomCrop": {"height": 16, "width": 20
 BENT = [{"OneOf": {"transforms": ["ElasticTransform", "GridDistortion", "Perspective"], "p": 1}}]
 
 
-def pool(folder, count, num_classes=CLASSES, size=(24, 32), *, shown=None):
-    """Stores of images, pseudo labels (two in ten ignored), and probabilities; `shown` classes are the image's planes."""
+def pool(folder, count, num_classes=CLASSES, size=(24, 32), *, shown=False):
+    """Stores of images, pseudo labels (two in ten ignored), and probabilities, which the image is where `shown`."""
     generator = np.random.default_rng(0)
     with (
         PackedWriter(folder / "images") as images,
