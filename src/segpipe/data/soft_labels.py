@@ -18,7 +18,7 @@ NOWHERE = 0  # origin of a pixel from outside the image; else 1 + its number, ro
 
 
 class SoftLabels:
-    """A finished set: `probs(index)` belongs to image `index` of the image table; `shape(index)` is not read for it.
+    """A finished set: `probs(index)` belongs to image `index` of the image table.
 
     Raises FileNotFoundError where `teach` has left none, ValueError where it kept no probabilities.
     """
