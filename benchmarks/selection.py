@@ -1,10 +1,13 @@
-"""What each rule of `ensemble.rule` costs in regret, simulated on the labelled judge images of the sample.
+"""What each rule of `ensemble.rule` costs in regret, simulated on labelled judge images.
 
-The models of a finished run (`data/models`) predict the 300 images of `data/raw/sample_judge` and all of `val`, once.
-Then, as often as asked, a few of the 300 are drawn for judging; each rule chooses on them, and the remaining images say
-what the choice is worth: regret is the highest mIoU of any candidate there minus that of the chosen one.
+Of the sample: the models of a finished run (`data/models`) predict the 300 images of `data/raw/sample_judge` and all of
+`val`, once. Of any data set, with --finished: what the runs in these folders predicted of their own judge images; give
+several runs, which differ in the seed. As often as asked some scenes are drawn for judging; each rule chooses on them,
+and the other scenes say what the choice is worth: regret is the highest mIoU of any candidate there minus that of the
+chosen one.
 
-PYTHONPATH=src python benchmarks/selection.py --data data --work /tmp/selection
+    PYTHONPATH=src python benchmarks/selection.py --work /tmp/selection
+    PYTHONPATH=src python benchmarks/selection.py --judge 16 --finished RUN...  # `prepared`, `predictions` in each
 """
 
 import argparse
@@ -17,13 +20,12 @@ import numpy as np
 from segpipe.data.prepare.prepare import prepare
 from segpipe.data.prepared import Prepared
 from segpipe.ensemble.average import Ensemble, load_predictions
-from segpipe.ensemble.candidates import ROUNDS, Candidate
-from segpipe.ensemble.decide import decide
+from segpipe.ensemble.candidates import ROUNDS
+from segpipe.ensemble.decide import Decision, decide
 from segpipe.ensemble.selection import choose, score_rows
-from segpipe.inference.predict import predict_probs, set_threads
-from segpipe.inference.probs import PredictionWriter
+from segpipe.inference.fold import Work, predict_fold
+from segpipe.inference.predict import set_threads
 from segpipe.metrics.confusion import pooled_miou
-from segpipe.models.checkpoint import load_segmenter
 from segpipe.params import Params, load_params
 
 FOLD = 0
@@ -54,58 +56,88 @@ def predicted(params: Params, data: Path, work: Path) -> Ensemble:
 
 def predict(params: Params, prepared: Prepared, indices: list[int], model: Path, out: Path) -> None:
     """As stages/predict.py."""
-    segmenter, card = load_segmenter(model)
-    with PredictionWriter(out, str(model), list(card.classes.names), params.submission.size) as writer:
-        flips, size = params.predict.flips, prepared.image_size
-        for index, probs, _ in predict_probs(
-            [segmenter], prepared.images, indices, padded_to=size, flips=flips, label=model.name
-        ):
-            writer.add(index, probs, (prepared.entries[index].height, prepared.entries[index].width))
-        writer.finish(card.lineage, card.libraries)
+    work = Work("predict", prepared, indices, params.predict, params.train, out)
+    predict_fold(work, model, params.submission.size)
+
+
+def finished(params: Params, folder: Path) -> Ensemble:
+    """A run's own judge images, as its models predicted them."""
+    folds = params.split.train_folds
+    stores = load_predictions(folder / "predictions", params.member_names, folds)
+    return Ensemble(Prepared(folder / "prepared", judge=True), stores, folds)
 
 
 def main() -> None:
-    """Print the candidates' scores on all 300 images, then a table of regret for each size of the judge part."""
+    """Print the candidates' scores on all judge images, then a table of regret for each size of the judge part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--work", type=Path, help="the sample: folder for what is predicted")
+    source.add_argument("--finished", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--judge", type=int, nargs="+", default=[24, 48, 96])
+    parser.add_argument("--judge", type=int, nargs="+", default=[24, 48, 96], help="scenes that judge")
     arguments = parser.parse_args()
     params = load_params()
     set_threads(params.train.threads)
-    decision = decide(predicted(params, arguments.data, arguments.work), params)
-    for row in decision.selection["candidates"]:
-        against, fitted = row["difference"], {key: row[key] for key in ("weights", "cleaning") if key in row}
-        interval = f"({against['low']:+.4f} to {against['high']:+.4f}), p {against['p_holm']:.4f}"
-        print(f"{row['name']:16} {row['miou']:.4f}  {against['difference']:+.4f} {interval} {fitted or ''}")
+    runs = [finished(params, folder) for folder in arguments.finished or []]
+    decisions = [decide(run, params) for run in runs or [predicted(params, arguments.data, arguments.work)]]
+    print_candidates(decisions)
     for number in arguments.judge:
-        print(f"\n{number} judge images, {arguments.splits} splits; regret in mIoU on the other {300 - number}")
+        scenes = len(set(decisions[0].groups))
+        print(f"\n{number} scenes judge, {arguments.splits} splits; regret in mIoU on the other {scenes - number}")
         print("| rule | mean | worst | chosen |\n|---|---|---|---|")
-        for rule, (regrets, chosen) in simulate(
-            decision.candidates, decision.confusions, number, arguments.splits
-        ).items():
+        found = [simulate(decision, params.member_names, number, arguments.splits) for decision in decisions]
+        for rule in found[0]:
+            regrets = [regret for each in found for regret in each[rule][0]]
+            chosen = sum((each[rule][1] for each in found), Counter())
             often = ", ".join(f"{name} {times}" for name, times in chosen.most_common())
             print(f"| {rule} | {np.mean(regrets):.4f} | {max(regrets):.4f} | {often} |")
 
 
+def print_candidates(decisions: list[Decision]) -> None:
+    """A row for each candidate: in each run its mIoU and the difference to the reference, with 95 % intervals."""
+    runs = range(len(decisions))
+    print("| candidate |" + "".join(f" run {run}: mIoU | difference to the reference |" for run in runs))
+    print("|---|" + "---|---|" * len(decisions))
+    for rows in zip(*(decision.selection["candidates"] for decision in decisions), strict=True):
+        cells = []
+        for row in rows:
+            difference = row["difference"]
+            cells += [
+                f"{row['miou']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
+                f"{difference['difference']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f}), "
+                f"{difference['verdict']}",
+            ]
+        print(f"| `{rows[0]['name']}` | " + " | ".join(cells) + " |")
+    for run, decision in zip(runs, decisions, strict=True):
+        told = {
+            key: row[key] for row in decision.selection["candidates"] for key in ("weights", "cleaning") if key in row
+        }
+        print(f"run {run}: {told}")
+        for rule in ("best", "tested"):
+            print(f"run {run}, rule {rule}: {choose(rule, decision.selection['candidates'])[0]}")
+
+
 def simulate(
-    candidates: list[Candidate], confusions: dict[str, np.ndarray], number: int, splits: int
+    decision: Decision, member_names: tuple[str, ...], number: int, splits: int
 ) -> dict[str, tuple[list[float], Counter]]:
-    """For each rule the regret in each split, and how often it chose what.
+    """For each rule the regret in each split of the scenes, and how often it chose what.
 
     `highest` takes the highest score of all, fitted or not; `always NAME` looks at no score.
     """
     found: dict[str, tuple[list[float], Counter]] = {}
-    total = len(confusions[candidates[0].name])
+    candidates, confusions, groups = decision.candidates, decision.confusions, np.array(decision.groups)
+    names = [each.name for each in candidates]
+    scenes = np.unique(groups)
     for split in range(splits):
-        order = np.random.default_rng(split).permutation(total)
-        judge, rest = np.sort(order[:number]), np.sort(order[number:])
-        rows = score_rows(candidates, {name: all_[judge] for name, all_ in confusions.items()}, judge.tolist())
-        truth = {name: pooled_miou(all_[rest]) for name, all_ in confusions.items()}
+        drawn = np.random.default_rng(split).permutation(scenes)[:number]
+        judge = np.isin(groups, drawn)
+        rows = score_rows(candidates, {name: all_[judge] for name, all_ in confusions.items()}, groups[judge].tolist())
+        truth = {name: pooled_miou(all_[~judge]) for name, all_ in confusions.items()}
         rules = {rule: choose(rule, rows)[0] for rule in ("best", "tested")}
         rules["highest"] = max(rows, key=lambda row: row["miou"])["name"]
-        rules |= {f"always {name}": name for name in ("baseline-main", "mean-all", "weighted", "cleaned")}
+        fixed = (f"baseline-{member_names[0]}", f"retrain-{member_names[0]}", "mean-all", "weighted", "cleaned")
+        rules |= {f"always {name}": name for name in fixed if name in names}
         for rule, name in rules.items():
             regrets, chosen = found.setdefault(rule, ([], Counter()))
             regrets.append(max(truth.values()) - truth[name])

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import albumentations as A
@@ -97,39 +97,6 @@ def naive(model: Path, folder: Path, out: Path) -> None:
     frame.to_csv(out, index=False)
 
 
-class Steps:
-    """Adds up processor time by the name of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """What runs in the block is a part of the step."""
-        start = time.process_time()
-        yield
-        self.seconds[name] += time.process_time() - start
-
-
-def ours(params: Params, model: Path, work: Path, steps: Steps) -> None:
-    """What the three stages do between the images and the file."""
-    with steps("prepare"):
-        prepare(params.data, params.split, work / "prepared", processes=1)
-    with steps("predict"):
-        prepared = Prepared(work / "prepared", fold=0)
-        fold = prepared.folds[0]
-        indices = [*fold.judge, *fold.tune, *prepared.sets["test"]]
-        views = Work("predict", prepared, indices, params.predict, params.train, work / "predictions")
-        predict_fold(views, model, params.submission.size)
-    with steps("ensemble"):
-        prepared = Prepared(work / "prepared", judge=True)
-        ensemble = Ensemble(prepared, {KEY: Predictions(work / "predictions")}, (0,))
-        layout = layout_of(params.submission, prepared.classes, None)
-        chosen = Candidate("baseline-main", (KEY[:2],))
-        maps = ((prepared.entries[index].file_name, labels) for index, labels in ensemble.test_label_maps(chosen))
-        verify_submission(work / "out", layout, write_submission(work / "out", layout, maps))
-
-
 class Watch:
     """The most private memory of this process while it is on, in MiB: mapped files are not counted."""
 
@@ -151,17 +118,54 @@ class Watch:
         self._thread.join()
 
 
+class Steps:
+    """Adds up processor time by the name of a step, and with `memory` keeps the most private memory."""
+
+    def __init__(self, *, memory: bool = False) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.most: dict[str, float] | None = {} if memory else None
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """What runs in the block is a part of the step."""
+        start = time.process_time()
+        with Watch() if self.most is not None else nullcontext() as watch:
+            yield
+        self.seconds[name] += time.process_time() - start
+        if self.most is not None:
+            self.most[name] = watch.most
+
+
+def ours(params: Params, model: Path, work: Path, steps: Steps) -> None:
+    """What the three stages do between the images and the file."""
+    with steps("prepare"):
+        prepare(params.data, params.split, work / "prepared", processes=1)
+    with steps("predict"):
+        prepared = Prepared(work / "prepared", fold=0)
+        fold = prepared.folds[0]
+        indices = [*fold.judge, *fold.tune, *prepared.sets["test"]]
+        views = Work("predict", prepared, indices, params.predict, params.train, work / "predictions")
+        predict_fold(views, model, params.submission.size)
+    with steps("ensemble"):
+        prepared = Prepared(work / "prepared", judge=True)
+        ensemble = Ensemble(prepared, {KEY: Predictions(work / "predictions")}, (0,))
+        layout = layout_of(params.submission, prepared.classes, None)
+        chosen = Candidate("baseline-main", (KEY[:2],))
+        maps = ((prepared.entries[index].file_name, labels) for index, labels in ensemble.test_label_maps(chosen))
+        verify_submission(work / "out", layout, write_submission(work / "out", layout, maps))
+
+
 def most_memory(images: int) -> None:
     """Go the whole way with so many small images; print the most private memory that it took."""
     with tempfile.TemporaryDirectory() as name:
-        folder, steps = Path(name), Steps()
+        folder, steps = Path(name), Steps(memory=True)
         params = settings(folder / "raw", SMALL, SMALL)
         torch.set_num_threads(params.train.threads)
         draw(folder / "raw", images, SMALL, SMALL)
         model = fitting_model(folder, params)
-        with Watch() as watch:
-            ours(params, model, folder / "work", steps)
-    print(f"{images} images of {SMALL}x{SMALL}: {watch.most:.0f} MiB at most", flush=True)
+        ours(params, model, folder / "work", steps)
+    said = ", ".join(f"{step} {most:.0f}" for step, most in (steps.most or {}).items())
+    print(f"{images} images of {SMALL}x{SMALL}, MiB at most: {said}", flush=True)
 
 
 def main() -> None:

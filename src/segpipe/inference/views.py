@@ -62,11 +62,13 @@ class Grid:
         """(N, C, h, w) float32 of (N, C, H, W), which may have margins below and to the right."""
         places = (self._rows[:, None] * values.shape[-1] + self._columns).ravel()
         pixels = values.permute(0, 2, 3, 1).flatten(1, 2)  # no copy of what is channels-last, as logits are
-        if values.device.type == "cpu":  # where torch's own index_select takes three times as long
-            found = torch.from_numpy(pixels.float().numpy().take(places, axis=1))
+        if values.device.type == "cpu":  # where torch takes three times as long, for the look-up and for the copy
+            found = pixels.float().numpy().take(places, axis=1).transpose(0, 2, 1)
+            planes = torch.from_numpy(np.ascontiguousarray(found))
         else:
-            found = pixels.index_select(1, torch.from_numpy(places).to(values.device))
-        return found.unflatten(1, (len(self._rows), len(self._columns))).permute(0, 3, 1, 2).float().contiguous()
+            taken = pixels.index_select(1, torch.from_numpy(places).to(values.device))
+            planes = taken.transpose(1, 2).float().contiguous()
+        return planes.unflatten(2, (len(self._rows), len(self._columns)))
 
 
 def looks_at(
