@@ -314,10 +314,10 @@ def test_soft_labels_train_to_the_same_bits_twice_interrupted_or_not_and_to_othe
         between(self)
         if self.learner.updates == 5 and not calls:
             calls.append(5)
-            raise MemoryError
+            raise RuntimeError("stopped")
 
     monkeypatch.setattr(Training, "_between_updates", stopped)
-    with pytest.raises(MemoryError):
+    with pytest.raises(RuntimeError, match="stopped"):
         retrained(tiny, Path.cwd(), save_seconds=0)
     assert calls == [5] and retrained(tiny, Path.cwd(), save_seconds=0) == whole
     monkeypatch.chdir(tmp_path / "4")
