@@ -5,6 +5,7 @@ from pathlib import Path
 
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
+from segpipe.data.soft_labels import SoftLabels
 from segpipe.data.split import fold_name
 from segpipe.progress import first_process, say
 from segpipe.stage import open_stage, run_stage, told_once, write_json
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--fold", type=fold_name, required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--pseudo", type=Path)
+    parser.add_argument("--soft", type=Path)
     parser.add_argument("--baseline", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
@@ -33,6 +35,8 @@ def main() -> None:
         for line in unlisted_weights(params, arguments.round):
             say(f"warning: {line}")
         member = params.member(arguments.member)
+        pseudo = PseudoLabels(arguments.pseudo) if arguments.pseudo else None
+        takes_soft = pseudo is not None and pseudo.indices and member.retrain.labels == "soft"
         job = Job(
             round=arguments.round,
             params=member,
@@ -40,8 +44,9 @@ def main() -> None:
             fold=arguments.fold,
             scored_size=params.submission.size,
             out=arguments.out,
-            pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
+            pseudo=pseudo,
             baseline=arguments.baseline,
+            soft=SoftLabels(arguments.soft) if takes_soft else None,
         )
     run = describe_run(job.round, arguments.member, job.fold, member.model_dump(mode="json"), job.prepared.classes)
     with Tracker(make_listeners(params.tracking), run) as tracker:

@@ -22,7 +22,9 @@ def test_image_label_and_ignored_pixels_of_the_box_come_together():
     image, target = picture(1, 4, 4)
     other_image, other_target = picture(2, 4, 4)
     other_target[1, 2] = IGNORE_INDEX
-    mixed, labels = Mix(other=0, height=0.5, width=0.5, top=0.5, left=1.0).lay(image, target, other_image, other_target)
+    mixed, labels = Mix(other=0, height=0.5, width=0.5, top=0.5, left=1.0).lay(
+        (image, target), (other_image, other_target)
+    )
     assert labels.tolist() == [[1, 1, 1, 1], [1, 1, IGNORE_INDEX, 2], [1, 1, 2, 2], [1, 1, 1, 1]]
     assert (mixed[..., 0] == 2).tolist() == [
         [False] * 4,
@@ -36,7 +38,7 @@ def test_image_label_and_ignored_pixels_of_the_box_come_together():
 @given(fractions, fractions, fractions, fractions, st.integers(1, 9), st.integers(1, 9))
 def test_the_box_lies_within_what_images_of_two_sizes_share(height, width, top, left, rows, columns):
     mix = Mix(0, height, width, top, left)
-    mixed, labels = mix.lay(*picture(1, 5, 6), *picture(2, rows, columns))
+    mixed, labels = mix.lay(picture(1, 5, 6), picture(2, rows, columns))
     assert mixed.shape == (5, 6, 3) and labels.shape == (5, 6)
     changed = np.argwhere(labels == 2)
     assert len(changed) == round(height * min(5, rows)) * round(width * min(6, columns))
@@ -89,7 +91,15 @@ def test_the_last_epochs_see_true_labels_only():
 
 
 def test_fine_tuning_leaves_epochs_to_the_pseudo_labels():
-    raw = {"init": "scratch", "epochs": 4, "ratio": 1.0, "pseudo_weight": 1.0, "ramp_epochs": 0, "cutmix": 0.0}
+    raw = {
+        "init": "scratch",
+        "epochs": 4,
+        "ratio": 1.0,
+        "labels": "hard",
+        "pseudo_weight": 1.0,
+        "ramp_epochs": 0,
+        "cutmix": 0.0,
+    }
     assert RetrainParams.model_validate(raw | {"finetune_epochs": 3})
     with pytest.raises(ValueError, match="leaves none of the 4 epochs"):
         RetrainParams.model_validate(raw | {"finetune_epochs": 4})

@@ -56,7 +56,11 @@ def test_the_committed_file_loads():
         ("model.dropout.decodr", 0.5, "model.dropout.decodr: unknown key; did you mean model.dropout.decoder?"),
         ("los", {}, "los: unknown key; did you mean loss?"),
         ("teach.confidence", 0.5, "teach.confidence: unknown key here; did you mean pseudo_label.confidence?"),
-        ("teach.zzzzzz", 0.5, "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, checkpoints"),
+        (
+            "teach.zzzzzz",
+            0.5,
+            "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, checkpoints, probs",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(key, value, said):
@@ -254,6 +258,23 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
         (
             {"split.train_folds": [0, "all"], "pseudo_label.threshold": "per_class"},
             "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images",
+        ),
+        (
+            {"retrain.labels": "soft"},
+            "retrain.labels, teach.probs: found soft with false, so that no teacher's probabilities are kept; set "
+            "teach.probs: true, or retrain.labels: hard",
+        ),
+        (
+            override({"retrain": {"labels": "soft"}}),
+            "members.second.retrain.labels, teach.probs: found soft with false, so that no teacher's",
+        ),
+        (
+            {"retrain.labels": "soft", "teach.probs": True, "loss.ce": 0.0},
+            "retrain.labels, loss.ce, loss.soft_ce: found soft with a weight of 0 on both, the only terms that use ",
+        ),
+        (
+            override({"loss": {"ce": 0.0}}) | {"retrain.labels": "soft", "teach.probs": True},
+            "retrain.labels, members.second.loss.ce, members.second.loss.soft_ce: found soft with a weight of 0",
         ),
         (THREE | {"split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
         (TWO_MEMBERS | {"member_names": ["main", "main"]}, "member_names: found an entry twice in ['main', 'main']"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,17 +19,19 @@ from small_model import write_model
 from tiny_training import ROOT, largest_file, make_tiny
 
 from segpipe.data.prepared import Prepared
+from segpipe.data.soft_labels import SoftLabels
 from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.inference import fold as fold_module
 from segpipe.inference.fold import Work, predict_fold
 from segpipe.inference.identity import identity_of
 from segpipe.inference.portions import predicted_rows
 from segpipe.inference.predict import Predictor
-from segpipe.inference.probs import Predictions
+from segpipe.inference.probs import Predictions, winners
 from segpipe.inference.ranks import alone
 from segpipe.inference.teach import teach
 from segpipe.models.checkpoint import STAGES_OF_TRAINING
 from segpipe.params import ViewParams, load_params
+from segpipe.pseudo.taught import Taught
 from segpipe.state import FOLDER
 
 CPU = torch.device("cpu")
@@ -221,16 +224,52 @@ def test_teaching_goes_on_too(work, tiny, counted):
     teachers = [tiny[2] / f"{member}-0" for member in ("main", "second")]
     for folder, name in product(teachers, STAGES_OF_TRAINING):
         shutil.copy(folder / "model.safetensors", folder / f"{name}.safetensors")
-    work = pool_of(work)
-    teach(work, 0, teachers, checkpoints=True)
-    expected = bytes_of(work.out)
+    work, soft = pool_of(work), work.out.with_name("soft")
+    teach(work, 0, teachers, checkpoints=True, soft=soft)
+    expected = bytes_of(work.out), bytes_of(soft)
     shutil.rmtree(work.out)
+    shutil.rmtree(soft)
     counted.calls, counted.limit = 0, 1
     with pytest.raises(MemoryError):
-        teach(work, 0, teachers, checkpoints=True)
+        teach(work, 0, teachers, checkpoints=True, soft=soft)
     counted.limit = 1000
-    teach(work, 0, teachers, checkpoints=True)
+    teach(work, 0, teachers, checkpoints=True, soft=soft)
+    assert (bytes_of(work.out), bytes_of(soft)) == expected
+
+
+def test_probabilities_of_the_pool_are_those_behind_classes_and_confidence(work, tiny, counted):
+    teachers, work = [tiny[2] / f"{member}-0" for member in ("main", "second")], pool_of(work)
+    counted.limit = 2
+    with pytest.raises(MemoryError):
+        teach(work, 0, teachers, checkpoints=False)  # what it kept is not enough for the next
+    counted.limit = 1000
+    teach(work, 0, teachers, checkpoints=False, soft=work.out.with_name("soft"))
+    taught, soft = Taught(work.out), SoftLabels(work.out.with_name("soft"))
+    for index in taught.pool:
+        (classes, confidence), probs = taught.answer(index), soft.probs(index)
+        assert probs.shape == (*classes.shape, len(work.prepared.classes.names))
+        assert (winners(probs) == classes).all()
+        assert (np.abs(probs.max(-1).astype(int) - confidence) <= 1).all()
+    with pytest.raises(KeyError):
+        soft.probs(taught.tune[0])
+    expected = bytes_of(work.out)
+    shutil.rmtree(work.out)
+    teach(work, 0, teachers, checkpoints=False)
     assert bytes_of(work.out) == expected
+
+
+def test_the_room_for_probabilities_is_counted(work, tiny, monkeypatch, capsys):
+    work, soft = pool_of(work), work.out.with_name("soft")
+    names, images = len(work.prepared.classes.names), len(work.indices)
+    kept = 64 * 64 * (2 * images + names * len(work.prepared.pool()))
+    usage = shutil.disk_usage(work.out.parent)
+    for missing in (1, 0):  # outputs, the same in portions, and two numbers an image
+        free = 2 * kept + 16 * images - missing
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
+        with pytest.raises(ValueError, match="the predictions need up to") if missing else nullcontext():
+            teach(work, 0, [tiny[2] / "main-0"], checkpoints=False, soft=soft)
+        assert soft.exists() != bool(missing)
+    assert f"MB for the probabilities of {len(work.prepared.pool())} images (teach.probs)" in capsys.readouterr().out
 
 
 # What comes out

@@ -273,9 +273,10 @@ def test_files_of_encoder_weights_are_dependencies_of_the_stages_that_train(tmp_
     ]
     assert wire(files, copy) == ["baseline", "retrain"] and unlisted_weights(files, "baseline", copy) == []
     deps = yaml.safe_load(copy.read_text())["stages"]["retrain"]["deps"]
-    assert deps[-5:] == [
+    assert deps[-6:] == [
         "data/prepared",
         "data/pseudo/${item.fold}",
+        "data/soft/${item.fold}",
         "data/models/baseline/${key}",
         "data/weights/own",
         "weights/b3.safetensors",

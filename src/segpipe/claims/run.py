@@ -16,6 +16,7 @@ from segpipe.data.paste import class_problems
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.sample.scenes import KINDS
+from segpipe.data.soft_labels import SoftLabels
 from segpipe.data.source.records import Category
 from segpipe.inference.fold import Work
 from segpipe.inference.teach import teach
@@ -111,7 +112,8 @@ def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, 
     taught, pseudo = folder / "taught", folder / "pseudo"
     looked = [*prepared.pool(), *prepared.folds[FOLD].tune]
     work = Work(f"{run.key} teach", prepared, looked, params.teach, params.train, taught)
-    teach(work, FOLD, [baseline.out], checkpoints=params.teach.checkpoints)
+    soft = folder / "soft" if params.teach.probs else None
+    teach(work, FOLD, [baseline.out], checkpoints=params.teach.checkpoints, soft=soft)
     make_pseudo_labels(prepared, FOLD, taught, params.pseudo_label, pseudo)
     labels = PseudoLabels(pseudo)
     if not labels.indices:
@@ -119,6 +121,9 @@ def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, 
             f"{run.key}: of the pool no pseudo label is kept ({json.dumps(params.pseudo_label.model_dump())}), so "
             f"there is nothing for a second round to learn from; change arms.{run.arm}.pseudo_label in claims.yaml"
         )
-    again = Job("retrain", member, prepared, FOLD, size, folder / "retrain", labels, baseline.out, run=run.key)
+    whole = SoftLabels(soft) if soft is not None and member.retrain.labels == "soft" else None
+    again = Job(
+        "retrain", member, prepared, FOLD, size, folder / "retrain", labels, baseline.out, run=run.key, soft=whole
+    )
     train_member(again, folder / "plots" / "retrain", tracker)
     return again.out

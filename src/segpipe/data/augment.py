@@ -60,10 +60,21 @@ class Augment:
         self, image: np.ndarray, target: np.ndarray, *, epoch: int, index: int, repeat: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """`image` (H, W, 3) uint8 and `target` (H, W) uint8, transformed together."""
-        seed = np.random.SeedSequence([self._seed, epoch, index, repeat]).generate_state(1)[0]
-        self._compose.set_random_seed(int(seed))
+        self._start((epoch, index, repeat))
         result = self._compose(image=image, mask=target)
         return result["image"], result["mask"]
+
+    def with_origin(
+        self, image: np.ndarray, target: np.ndarray, origin: np.ndarray, *, epoch: int, index: int, repeat: int = 0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same image and target, and `origin` (H, W, 4) uint8 transformed as the target is."""
+        self._start((epoch, index, repeat))
+        result = self._compose(image=image, mask=target, origin=origin)
+        return result["image"], result["mask"], result["origin"]
+
+    def _start(self, drawn_for: tuple[int, int, int]) -> None:
+        seed = np.random.SeedSequence([self._seed, *drawn_for]).generate_state(1)[0]
+        self._compose.set_random_seed(int(seed))
 
 
 def build_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> A.Compose:
@@ -75,7 +86,7 @@ def build_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> A.
     """
     built, problems = _build_all(transforms, key)
     stop_on("params.yaml", problems)
-    return A.Compose(built)
+    return A.Compose(built, additional_targets={"origin": "mask"})
 
 
 def check_transforms(transforms: Sequence[str | dict[str, Any]], key: str) -> list[str]:

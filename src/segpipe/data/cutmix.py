@@ -6,6 +6,7 @@ box are those of Yang et al., UniMatch (CVPR 2023, arXiv 2208.09910, its public 
 between 2 % and 40 %, height over width between 0.3 and 1 / 0.3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,20 +26,19 @@ class Mix:
     top: float
     left: float
 
-    def lay(
-        self, image: np.ndarray, target: np.ndarray, other_image: np.ndarray, other_target: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W, 3) and (H, W) uint8, copies, with the box of the others laid on them; ignored pixels come along.
+    def lay(self, drawn: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Copies of image, target and what else was drawn, (H, W, ...) each, with the box of the `other` laid on them.
 
-        Where sizes differ, the box lies within what the two have in common.
+        Ignored pixels come along. Where sizes differ, the box lies within what the two have in common.
         """
-        height, width = np.minimum(target.shape, other_target.shape)
+        height, width = np.minimum(drawn[0].shape[:2], other[0].shape[:2])
         box_height, box_width = round(self.height * height), round(self.width * width)
         top, left = round(self.top * (height - box_height)), round(self.left * (width - box_width))
         box = slice(top, top + box_height), slice(left, left + box_width)
-        image, target = image.copy(), target.copy()
-        image[box], target[box] = other_image[box], other_target[box]
-        return image, target
+        mixed = tuple(array.copy() for array in drawn)
+        for array, source in zip(mixed, other, strict=True):
+            array[box] = source[box]
+        return mixed
 
 
 class CutMix:

@@ -15,8 +15,11 @@ from segpipe.data.cutmix import CutMix
 from segpipe.data.paste import Paste
 from segpipe.data.resize import GREY, padded
 from segpipe.data.sampling import epoch_order, repeats
+from segpipe.data.soft_labels import SoftLabels, fetched, origins
 from segpipe.data.store import PackedArrays
 from segpipe.labels import IGNORE_INDEX
+
+Drawn = tuple[np.ndarray, ...]  # image, target, and where there are soft labels the pixels' distributions
 
 
 class Sample(NamedTuple):
@@ -39,27 +42,34 @@ class Part:
     paste: Paste | None = None  # what comes before `augment`
     weights: np.ndarray | None = None  # (N,) float64: how often each sample comes, relative to the others; None: alike
     cutmix: CutMix | None = None  # what comes after `augment`
+    soft: SoftLabels | None = None  # of images whose targets are pseudo labels
 
-    def draw(self, position: int, *, epoch: int, repeat: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, position: int, *, epoch: int, repeat: int) -> Drawn:
         """Image (H, W, 3) and target (H, W), uint8, as training sees them when they come for the `repeat`-th time.
 
-        `repeat` counts from 0 within the epoch.
+        With `soft`, the pixels' distributions (H, W, C) as well. `repeat` counts from 0 within the epoch.
         """
         drawn = self._augmented(position, epoch, repeat)
         if self.cutmix is None:
             return drawn
         mix = self.cutmix.draw(len(self.samples), epoch=epoch, index=self.samples[position].image, repeat=repeat)
-        return mix.lay(*drawn, *self._augmented(mix.other, epoch, repeat)) if mix is not None else drawn
+        return mix.lay(drawn, self._augmented(mix.other, epoch, repeat)) if mix is not None else drawn
 
-    def _augmented(self, position: int, epoch: int, repeat: int) -> tuple[np.ndarray, np.ndarray]:
+    def _augmented(self, position: int, epoch: int, repeat: int) -> Drawn:
         sample = self.samples[position]
         image, target = self.images[sample.image], self.targets[sample.target]
         if self.paste is not None:
             image, target = np.array(image), np.array(target)  # it draws in place
             image, target = self.paste(image, target, epoch=epoch, index=sample.image, repeat=repeat)
         # no object lies on the margin; augmentation sees one size, and a crop cannot be larger than a narrow image
-        image, target = padded(image, self.padded_to, GREY), padded(target, self.padded_to, IGNORE_INDEX)
-        return self.augment(image, target, epoch=epoch, index=sample.image, repeat=repeat)
+        whole_image, whole_target = padded(image, self.padded_to, GREY), padded(target, self.padded_to, IGNORE_INDEX)
+        if self.soft is None:
+            return self.augment(whole_image, whole_target, epoch=epoch, index=sample.image, repeat=repeat)
+        origin = origins(target.shape, self.padded_to)
+        image, moved, origin = self.augment.with_origin(
+            whole_image, whole_target, origin, epoch=epoch, index=sample.image, repeat=repeat
+        )
+        return image, moved, fetched(self.soft.probs(sample.image), target, origin, moved)
 
 
 class Key(NamedTuple):
@@ -80,9 +90,10 @@ class SegmentationDataset(Dataset):
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
-        image, target = self.parts[key.part].draw(key.position, epoch=key.epoch, repeat=key.repeat)
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, ...]:
+        """Image (3, H, W), target (H, W), and of a part with soft labels the pixels' distributions (H, W, C)."""
+        image, *others = self.parts[key.part].draw(key.position, epoch=key.epoch, repeat=key.repeat)
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), *map(torch.from_numpy, others)
 
 
 Order = tuple[np.ndarray, np.ndarray]  # positions, and how often each has come before
@@ -163,7 +174,7 @@ def _cut(keys: list[Key], piece: int, pieces: int) -> list[Key]:
 
 
 def make_loader(parts: Sequence[Part], batches: EpochBatches, workers: int) -> DataLoader:
-    """A loader of (images (N, 3, H, W) uint8, targets (N, H, W) uint8), the parts' samples in order.
+    """A loader of what `collate` makes of the parts' samples, in order.
 
     Set `batches.epoch` (and `batches.start`) before each pass. What it yields does not depend on `workers`.
     """
@@ -185,16 +196,24 @@ def _quiet_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the trainer ends its workers when it is ready
 
 
-def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack samples; smaller ones are padded below and to the right, grey in the image, IGNORE_INDEX in the target.
+def collate(samples: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    """Images (N, 3, H, W) and targets (N, H, W), uint8; where samples have distributions those too, (M, C, H, W).
 
-    NumPy copies: torch's threads would wait for one another wherever something else uses a core.
+    These are of the last M samples. Smaller ones are padded below and to the right, grey in the image, IGNORE_INDEX in
+    the target. NumPy copies: torch's threads would wait for one another wherever something else uses a core.
     """
-    height = max(target.shape[0] for _, target in samples)
-    width = max(target.shape[1] for _, target in samples)
+    height = max(sample[1].shape[0] for sample in samples)
+    width = max(sample[1].shape[1] for sample in samples)
     images = np.full((len(samples), 3, height, width), GREY, np.uint8)
     targets = np.full((len(samples), height, width), IGNORE_INDEX, np.uint8)
-    for position, (image, target) in enumerate(samples):
+    for position, (image, target, *_) in enumerate(samples):
         images[position, :, : image.shape[1], : image.shape[2]] = image.numpy()
         targets[position, : target.shape[0], : target.shape[1]] = target.numpy()
-    return torch.from_numpy(images), torch.from_numpy(targets)
+    batch = torch.from_numpy(images), torch.from_numpy(targets)
+    soft = [sample[2] for sample in samples if len(sample) > 2]
+    if not soft:
+        return batch
+    shares = np.zeros((len(soft), height, width, soft[0].shape[-1]), np.uint8)
+    for position, each in enumerate(soft):
+        shares[position, : each.shape[0], : each.shape[1]] = each.numpy()
+    return *batch, torch.from_numpy(shares).permute(0, 3, 1, 2)

@@ -37,7 +37,8 @@ class SegmentationLoss(nn.Module):
     - tanimoto: see `tanimoto_loss`. lovasz: see `lovasz_loss`.
 
     ce, soft_ce and focal are means over the valid pixels, weighted by `class_weights` where they are not None; the
-    others are means over classes. Where a batch has no valid pixel, every term is 0 and so is its gradient.
+    others are means over classes. Where a batch has no valid pixel, every term is 0 and so is its gradient. Of soft
+    labels ce and soft_ce make use (`losses.pixel`); the others go by the pixels' classes.
 
     Raises ValueError for an unknown term, a weight that is negative or not finite, no weight above 0, or an unknown
     `average`.
@@ -78,30 +79,33 @@ class SegmentationLoss(nn.Module):
         self.register_buffer("class_weights", weights_by_class, persistent=False)
         self.index_settings = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0), "tversky": (tversky_alpha, tversky_beta)}
 
-    def terms(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def terms(self, logits: Tensor, targets: Tensor, soft: Tensor | None = None) -> dict[str, Tensor]:
         """Each term with a weight above 0, as a scalar, not yet weighted; the others are not computed.
 
         `logits` is (N, C, H, W) of any float type: half types are computed in float32, float64 stays what it is.
-        `targets` is (N, H, W) int64. Raises ValueError when the shapes do not fit.
+        `targets` is (N, H, W) int64, `soft` the pixels' distributions, (N, C, H, W) uint8. Raises ValueError when the
+        shapes do not fit.
         """
         if logits.ndim != 4 or targets.shape != (logits.shape[0], *logits.shape[2:]):
             raise ValueError(
                 f"logits are {tuple(logits.shape)} and targets {tuple(targets.shape)}; "
                 "expected (N, C, H, W) and (N, H, W) of the same N, H and W"
             )
+        if soft is not None and soft.shape != logits.shape:
+            raise ValueError(f"soft labels are {tuple(soft.shape)}; expected {tuple(logits.shape)}, as the logits are")
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         log_probs = logits.log_softmax(dim=1)
         terms: dict[str, Tensor] = {}
         if any(name in self.weights for name in PIXEL_TERMS):
-            terms |= self._pixel_terms(log_probs, targets)
+            terms |= self._pixel_terms(log_probs, targets, soft)
         if any(name in self.weights for name in (*OVERLAP_TERMS, "lovasz")):
             terms |= self._probability_terms(log_probs.exp(), targets)
         return terms
 
-    def _pixel_terms(self, log_probs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _pixel_terms(self, log_probs: Tensor, targets: Tensor, soft: Tensor | None) -> dict[str, Tensor]:
         """Terms that are a mean over valid pixels, from (N, C, H, W) log-probabilities."""
-        sums = PixelSums(log_probs, targets, self.class_weights)
+        sums = PixelSums(log_probs, targets, self.class_weights, soft)
         terms = {}
         if "ce" in self.weights:
             terms["ce"] = sums.ce()
@@ -130,9 +134,9 @@ class SegmentationLoss(nn.Module):
         """The terms with a weight above 0, in the order of `with_terms`."""
         return tuple(self.weights)
 
-    def with_terms(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def with_terms(self, logits: Tensor, targets: Tensor, soft: Tensor | None = None) -> Tensor:
         """(1 + T,): the weighted sum, then each of the T terms without its weight; shapes as in `terms`."""
-        terms = self.terms(logits, targets)
+        terms = self.terms(logits, targets, soft)
         total = torch.stack([weight * terms[name] for name, weight in self.scaled.items()]).sum()
         return torch.stack([total, *(terms[name] for name in self.weights)])
 

@@ -111,6 +111,8 @@ def _cross_problems(params: "Params") -> list[str]:
             "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images to "
             "say how precise a class is; use fixed or top_fraction, or train numbered folds only"
         )
+    if {"teach", "retrain", "loss", "member_names", "members"} <= has:
+        problems += _soft_problems(params)
     if "member_names" in has:
         problems += _doubled("member_names", params.member_names)
         for name in params.member_names:
@@ -125,6 +127,28 @@ def _cross_problems(params: "Params") -> list[str]:
         elif {"ensemble", "split"} <= has and set(params.split.train_folds) == {ALL}:
             problems += _unscored_rule(params.ensemble.rule, params.member_names)
     return problems
+
+
+def _soft_problems(params: "Params") -> list[str]:
+    """What soft labels lack, of every member with its overrides; a fault inside of these is told elsewhere."""
+    shared, problems = {"retrain": params.retrain.model_dump(), "loss": params.loss.model_dump()}, dict[str, None]()
+    for name in params.member_names:
+        override = params.members.get(name)
+        override = {key: value for key, value in (override or {}).items() if isinstance(value, Mapping)}
+        member = merge(shared, override)
+        if member["retrain"]["labels"] != "soft":
+            continue
+        own = "labels" in override.get("retrain", {})
+        key = f"members.{name}.retrain.labels" if own else "retrain.labels"
+        if not params.teach.probs:
+            line = f"{key}, teach.probs: found soft with false, so that no teacher's probabilities are kept; set "
+            problems[f"{line}teach.probs: true, or {key}: hard"] = None
+        if not member["loss"]["ce"] and not member["loss"]["soft_ce"]:
+            own_loss = {"ce", "soft_ce"} & override.get("loss", {}).keys()
+            loss = f"members.{name}.loss" if own_loss else "loss"
+            line = f"{key}, {loss}.ce, {loss}.soft_ce: found soft with a weight of 0 on both, the only terms that use "
+            problems[f"{line}soft labels; give one of them a weight above 0, or set {key}: hard"] = None
+    return list(problems)
 
 
 def _unknown_precision(params: "Params") -> bool:

@@ -129,9 +129,10 @@ class ViewParams(Section):
 
 
 class TeachParams(ViewParams):
-    """How teachers look at the pool."""
+    """How teachers look at the pool, and what is kept of their answers."""
 
     checkpoints: bool
+    probs: bool
 
 
 class PseudoLabelParams(Section):

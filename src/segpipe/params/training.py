@@ -166,6 +166,7 @@ class RetrainParams(Section):
     init: Literal["scratch", "baseline"]
     epochs: Positive
     ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    labels: Literal["hard", "soft"]  # soft needs teach.probs, and loss.ce or loss.soft_ce
     pseudo_weight: Weight
     ramp_epochs: NonNegative
     cutmix: Fraction

@@ -80,10 +80,10 @@ def _measured(learner: Learner, loader: DataLoader, batches: EpochBatches) -> to
         for keys in pieces:
             # not through loader processes, which would have to be stopped in the middle of an epoch
             batch = loader.collate_fn([loader.dataset[key] for key in keys])
-            images, targets = learner.fabric.to_device(batch)
+            images, targets, *soft = learner.fabric.to_device(batch)
             with learner.fabric.autocast():
                 logits = learner.segmenter(images)
-            total += learner.loss_of(logits, targets.long())[1:]
+            total += learner.loss_of(logits, targets.long(), *soft)[1:]
     return total / len(pieces)
 
 

@@ -19,6 +19,7 @@ from segpipe.data.paste import make_paste
 from segpipe.data.prepared import Prepared
 from segpipe.data.pseudo_labels import PseudoLabels
 from segpipe.data.sampling import balanced_weights
+from segpipe.data.soft_labels import SoftLabels
 from segpipe.data.store import PackedArrays
 from segpipe.libraries import TRAINING, library_versions
 from segpipe.losses.class_weights import weights_by_count
@@ -36,7 +37,8 @@ Round = Literal["baseline", "retrain"]
 class Job:
     """What one training stage works on; `pseudo` and `baseline` (its own baseline's folder) for `retrain` only.
 
-    `run` is the key of a claim's run, which has both rounds in one stage.
+    `run` is the key of a claim's run, which has both rounds in one stage; `soft` belongs to `pseudo` where
+    `retrain.labels` is soft.
     """
 
     round: Round
@@ -48,6 +50,7 @@ class Job:
     pseudo: PseudoLabels | None = None
     baseline: Path | None = None
     run: str | None = None
+    soft: SoftLabels | None = None
 
     @property
     def tune(self) -> Tune:
@@ -123,8 +126,15 @@ def class_weight_rows(prepared: Prepared, fold: FoldName, loss: LossParams) -> l
     return [{"class": name, "pixels": p, "images": i, "weight": weight} for name, p, i, weight in columns]
 
 
-def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParams) -> Part:
-    """Pseudo-labelled images: none gives an object, none is pasted on, each comes as often as any other."""
+def pseudo_part_of(
+    prepared: Prepared, pseudo: PseudoLabels, params: MemberParams, soft: SoftLabels | None = None
+) -> Part:
+    """Pseudo-labelled images: none gives an object, none is pasted on, each comes as often as any other.
+
+    Raises ValueError where `soft` belongs to other labels.
+    """
+    if soft is not None:
+        soft.refuse_others(pseudo.indices, pseudo.labels, prepared.classes.num_classes)
     return Part(
         prepared.images,
         pseudo.labels,
@@ -133,6 +143,7 @@ def pseudo_part_of(prepared: Prepared, pseudo: PseudoLabels, params: MemberParam
         pseudo_per_batch(params),
         prepared.image_size,
         cutmix=CutMix(params.retrain.cutmix, params.seed) if params.retrain.cutmix else None,
+        soft=soft,
     )
 
 
@@ -143,7 +154,8 @@ def parts_of(job: Job) -> list[Part]:
     if job.pseudo is None or not job.pseudo.indices:
         return [labeled]
     stop_on("params.yaml", check_ratio(params, parts=1))
-    return [labeled, pseudo_part_of(job.prepared, job.pseudo, params)]
+    assert (job.soft is not None) == (params.retrain.labels == "soft")
+    return [labeled, pseudo_part_of(job.prepared, job.pseudo, params, job.soft)]
 
 
 def lineage_of(job: Job) -> Lineage:
@@ -181,6 +193,7 @@ def identity(job: Job, fabric: Fabric) -> dict[str, Any]:
         "scored_size": job.scored_size,
         "data": job.prepared.fingerprint(),
         "pseudo": [job.pseudo.labels.digest, list(job.pseudo.indices)] if job.pseudo else None,
+        "soft": job.soft.digest if job.soft else None,
         "files": [file_digest(path) for path in files],
         "code": code_digest(code, root),
         "libraries": library_versions(TRAINING),

@@ -18,7 +18,7 @@ from segpipe.training.optim import build_optimizer
 from segpipe.training.schedule import lr_factor, set_learning_rates
 from segpipe.training.watched import Watched
 
-Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) uint8, targets (N, H, W) uint8
+Batch = tuple[Tensor, ...]  # what `data.dataset.collate` makes: images, targets, and soft labels where there are any
 
 
 class Learner:
@@ -179,7 +179,7 @@ class Learner:
     def _factor(self, update: int) -> float:
         return lr_factor(self.params.scheduler, update, self.updates_per_epoch, self.total_updates)
 
-    def _losses(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _losses(self, images: Tensor, targets: Tensor, soft: Tensor | None = None) -> Tensor:
         """The weighted sum of the terms, then each term, of one batch."""
         logits, targets = self._model(images), targets.long()
         if self._looks_at_gradients:
@@ -188,13 +188,16 @@ class Learner:
             norms = self.loss_fn.gradient_norms(logits[labeled], targets[labeled])
             # now, not when they are told: only the first rank's state is saved, and all ranks go on from it
             self._gradient_norms = mean_over_ranks(norms, self.fabric)
-        return self.loss_of(logits, targets)
+        return self.loss_of(logits, targets, soft)
 
-    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(1 + T,): the weighted sum of the terms, then each term, of one batch with int64 targets."""
+    def loss_of(self, logits: Tensor, targets: Tensor, soft: Tensor | None = None) -> Tensor:
+        """(1 + T,): the weighted sum of the terms, then each term, of one batch with int64 targets.
+
+        `soft` are distributions, (M, C, H, W) uint8, of the pixels of all images without true labels.
+        """
         losses = self.loss_fn.with_terms(logits[: self._num_labeled], targets[: self._num_labeled])
         if len(logits) > self._num_labeled:
-            pseudo = self.loss_fn.with_terms(logits[self._num_labeled :], targets[self._num_labeled :])
+            pseudo = self.loss_fn.with_terms(logits[self._num_labeled :], targets[self._num_labeled :], soft)
             losses = losses + self._pseudo_share() * pseudo
         return losses
 

@@ -92,7 +92,7 @@ class Training:
                 self.learner.update(update)
             except NotFinite as error:
                 self._stop_on(error)
-            images = sum(len(images) for images, _ in update) * self.learner.fabric.world_size
+            images = sum(len(images) for images, *_ in update) * self.learner.fabric.world_size
             display.after_update(images, self.learner.loss_sum, self.learner.losses)
             self._between_updates()
 
