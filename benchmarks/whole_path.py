@@ -15,8 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import albumentations as A
@@ -97,6 +96,33 @@ def naive(model: Path, folder: Path, out: Path) -> None:
     frame.to_csv(out, index=False)
 
 
+def prepare_images(params: Params, model: Path, work: Path) -> None:
+    """As the stage `prepare`."""
+    prepare(params.data, params.split, work / "prepared", processes=1)
+
+
+def predict_images(params: Params, model: Path, work: Path) -> None:
+    """As the stage `predict`."""
+    prepared = Prepared(work / "prepared", fold=0)
+    fold = prepared.folds[0]
+    indices = [*fold.judge, *fold.tune, *prepared.sets["test"]]
+    asked = Work("predict", prepared, indices, params.predict, params.train, work / "predictions")
+    predict_fold(asked, model, params.submission.size)
+
+
+def submit(params: Params, model: Path, work: Path) -> None:
+    """As the stage `ensemble` from the choice on."""
+    prepared = Prepared(work / "prepared", judge=True)
+    ensemble = Ensemble(prepared, {KEY: Predictions(work / "predictions")}, (0,))
+    layout = layout_of(params.submission, prepared.classes, None)
+    chosen = Candidate("baseline-main", (KEY[:2],))
+    maps = ((prepared.entries[index].file_name, labels) for index, labels in ensemble.test_label_maps(chosen))
+    verify_submission(work / "out", layout, write_submission(work / "out", layout, maps))
+
+
+STAGES = (prepare_images, predict_images, submit)
+
+
 class Watch:
     """The most private memory of this process while it is on, in MiB: mapped files are not counted."""
 
@@ -118,54 +144,28 @@ class Watch:
         self._thread.join()
 
 
-class Steps:
-    """Adds up processor time by the name of a step, and with `memory` keeps the most private memory."""
-
-    def __init__(self, *, memory: bool = False) -> None:
-        self.seconds: Counter[str] = Counter()
-        self.most: dict[str, float] | None = {} if memory else None
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """What runs in the block is a part of the step."""
-        start = time.process_time()
-        with Watch() if self.most is not None else nullcontext() as watch:
-            yield
-        self.seconds[name] += time.process_time() - start
-        if self.most is not None:
-            self.most[name] = watch.most
+def watched(number: int, images: int, params: Params, model: Path, work: Path) -> None:
+    """One stage in a process of its own; prints the most private memory that it took."""
+    torch.set_num_threads(params.train.threads)
+    with Watch() as watch:
+        STAGES[number](params, model, work)
+    said = f"{STAGES[number].__name__}, {images} images of {SMALL}x{SMALL}: {watch.most:.0f} MiB at most"
+    print(said, flush=True)
 
 
-def ours(params: Params, model: Path, work: Path, steps: Steps) -> None:
-    """What the three stages do between the images and the file."""
-    with steps("prepare"):
-        prepare(params.data, params.split, work / "prepared", processes=1)
-    with steps("predict"):
-        prepared = Prepared(work / "prepared", fold=0)
-        fold = prepared.folds[0]
-        indices = [*fold.judge, *fold.tune, *prepared.sets["test"]]
-        views = Work("predict", prepared, indices, params.predict, params.train, work / "predictions")
-        predict_fold(views, model, params.submission.size)
-    with steps("ensemble"):
-        prepared = Prepared(work / "prepared", judge=True)
-        ensemble = Ensemble(prepared, {KEY: Predictions(work / "predictions")}, (0,))
-        layout = layout_of(params.submission, prepared.classes, None)
-        chosen = Candidate("baseline-main", (KEY[:2],))
-        maps = ((prepared.entries[index].file_name, labels) for index, labels in ensemble.test_label_maps(chosen))
-        verify_submission(work / "out", layout, write_submission(work / "out", layout, maps))
-
-
-def most_memory(images: int) -> None:
-    """Go the whole way with so many small images; print the most private memory that it took."""
-    with tempfile.TemporaryDirectory() as name:
-        folder, steps = Path(name), Steps(memory=True)
-        params = settings(folder / "raw", SMALL, SMALL)
-        torch.set_num_threads(params.train.threads)
-        draw(folder / "raw", images, SMALL, SMALL)
-        model = fitting_model(folder, params)
-        ours(params, model, folder / "work", steps)
-    said = ", ".join(f"{step} {most:.0f}" for step, most in (steps.most or {}).items())
-    print(f"{images} images of {SMALL}x{SMALL}, MiB at most: {said}", flush=True)
+def measure_memory() -> None:
+    """Every stage with few and with many small images."""
+    for images in (FEW, MANY):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            params = settings(folder / "raw", SMALL, SMALL)
+            draw(folder / "raw", images, SMALL, SMALL)
+            model = fitting_model(folder, params)
+            for number in range(len(STAGES)):
+                arguments = (number, images, params, model, folder / "work")
+                process = multiprocessing.get_context("spawn").Process(target=watched, args=arguments)
+                process.start()
+                process.join()
 
 
 def main() -> None:
@@ -175,12 +175,9 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure that, not the time")
     arguments = parser.parse_args()
     if arguments.memory:
-        for images in (FEW, MANY):
-            process = multiprocessing.get_context("spawn").Process(target=most_memory, args=(images,))
-            process.start()
-            process.join()
+        measure_memory()
         return
-    steps, taken, ratios = Steps(), {"naive": [], "segpipe": []}, []
+    steps, taken, ratios = Counter[str](), {"naive": [], "segpipe": []}, []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         params = settings(folder / "raw", HEIGHT, WIDTH)
@@ -192,7 +189,12 @@ def main() -> None:
             work.mkdir()
             ways = {
                 "naive": lambda work=work: naive(model, folder / "raw", work / "naive.csv"),
-                "segpipe": lambda work=work: ours(params, model, work, steps),
+                "segpipe": lambda work=work: steps.update(
+                    {
+                        stage.__name__: seconds(partial(stage, params, model, work), time.process_time)
+                        for stage in STAGES
+                    }
+                ),
             }
             for way, run in ways.items():
                 with Clock() as clock:
@@ -202,7 +204,7 @@ def main() -> None:
             print(f"forward passes of segpipe's turn: {clock.seconds:.2f} s", flush=True)
     for way, times in taken.items():
         print(f"{way}: {1000 * statistics.median(times) / IMAGES:.1f} ms an image beside the network")
-    per_image = {step: 1000 * total / arguments.turns / IMAGES for step, total in steps.seconds.items()}
+    per_image = {step: 1000 * total / arguments.turns / IMAGES for step, total in steps.items()}
     print("steps, ms an image, forward passes included:", {step: round(ms, 2) for step, ms in per_image.items()})
     print(f"naive / segpipe, beside the network: {spread(ratios, 1)}")
 

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",
     "torchrun --nnodes": "needs several machines; tests/test_training.py runs two processes on one",
     "mkdir -p data/raw && cp -r <your CamVid": "needs the CamVid photographs",
+    "for seed in 0 1 2": "needs the CamVid photographs, and most of an hour",
     "dvc add data/raw/camvid": "needs the CamVid photographs",
     "segpipe predict data/models/retrain/main-0 data/models/retrain": "one member here; tests/test_predict_folder.py",
     "ls ": "needs data of that layout; tests/test_label_maps.py makes some",
