@@ -25,7 +25,7 @@ def main() -> None:
     with told_once():
         params = open_stage(__file__)
         check_wired(params)
-        teachers = [arguments.models / f"{member}-{arguments.fold}" for member in params.member_names]
+        teachers = [arguments.models / f"{member}-{arguments.fold}" for member in params.teachers]
         prepared = Prepared(arguments.prepared, fold=arguments.fold)
         indices = [*prepared.pool(), *prepared.folds[arguments.fold].tune]
         work = Work("teach", prepared, indices, params.teach, params.train, arguments.out)

@@ -48,6 +48,12 @@ def main() -> None:
             baseline=arguments.baseline,
             soft=SoftLabels(arguments.soft) if takes_soft else None,
         )
+    if job.soft is not None:
+        terms = " and ".join(name for name in ("ce", "soft_ce") if getattr(member.loss, name))
+        say(
+            f"retrain: learns from soft labels of {len(pseudo.indices)} images of the pool: {terms} ask kept pixels for "
+            "the teachers' probabilities, all other terms for the class"
+        )
     run = describe_run(job.round, arguments.member, job.fold, member.model_dump(mode="json"), job.prepared.classes)
     with Tracker(make_listeners(params.tracking), run) as tracker:
         miou = train_member(job, arguments.plots, tracker)

@@ -59,7 +59,7 @@ def test_the_committed_file_loads():
         (
             "teach.zzzzzz",
             0.5,
-            "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, checkpoints, probs",
+            "teach.zzzzzz: unknown key; valid here: flips, scales, window, overlap, members, checkpoints, probs",
         ),
     ],
 )
@@ -88,6 +88,8 @@ def test_an_unknown_key_names_the_nearest_one(key, value, said):
         ("predict.scales", [1, 1.0], "[1, 1.0] has a factor twice; name each once"),
         ("teach.scales", [1.0, 5.0], "found 5.0; input should be less than or equal to 4"),
         ("teach.window", [128], "[128] is no window; expected height and width in pixels, train, or nothing"),
+        ("teach.members", ["main", "main"], "['main', 'main'] names a member twice; name each once"),
+        ("teach.members", 7, "found 7; input should be a valid tuple"),
         ("predict.window", [128, 0], "[128, 0] is no window"),
         ("predict.window", "trian", "'trian' is no window; expected height and width in pixels, train, or nothing"),
         ("predict.overlap", 1.0, "found 1.0; input should be less than or equal to 0.9"),
@@ -178,6 +180,25 @@ def test_a_single_pool_file_needs_no_list():
 
 
 # Members
+
+
+def test_teachers_are_all_members_or_those_that_are_named_in_the_order_of_the_members():
+    for named, teachers in (
+        (None, ("main", "second")),
+        ([], ("main", "second")),
+        (["second"], ("second",)),
+        ("second", ("second",)),
+        (["second", "main"], ("main", "second")),
+    ):
+        assert check_params(changed(TWO_MEMBERS | {"teach.members": named})).teachers == teachers
+
+
+def test_teachers_that_are_no_members_are_told_with_the_nearest():
+    assert problems(TWO_MEMBERS | {"teach.members": ["secnd", "main", "third"]}) == [
+        "teach.members: found 'secnd'; allowed: main, second; did you mean second?",
+        "teach.members: found 'third'; allowed: main, second",
+    ]
+    assert problems({"predict.members": None}) == ["predict.members: unknown key here; did you mean teach.members?"]
 
 
 def test_a_members_overrides_are_laid_over_the_shared_sections():

@@ -236,6 +236,22 @@ def test_wire_follows_members_and_folds(tmp_path):
     assert member_deps(changed)["teach"] == ["data/prepared", "data/models/baseline/main-${item.fold}"]
 
 
+def test_teach_depends_on_those_that_teach_and_runs_on_no_other_lists(tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    for folder in ("src", "stages"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    one = PARAMS.model_copy(update={"teach": PARAMS.teach.model_copy(update={"members": ("second",)})})
+    wrong = r"stage teach does not fit .*teach\.members.* no longer wanted: .*baseline/main-.*run `segpipe wire`"
+    with pytest.raises(ValueError, match=wrong):
+        check_wired(one, tmp_path / "dvc.yaml")
+    assert wire(one, tmp_path / "dvc.yaml") == ["teach"]
+    check_wired(one, tmp_path / "dvc.yaml")
+    stages = yaml.safe_load((tmp_path / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    baselines = [dep for dep in stages["teach"]["deps"] if dep.startswith("data/models/")]
+    assert baselines == ["data/models/baseline/second-${item.fold}"]
+    assert stages["retrain"] == PIPELINE["stages"]["retrain"], "all members learn"
+
+
 def test_what_dropped_members_and_folds_leave_behind_is_named_with_the_command_that_removes_it(tmp_path, monkeypatch):
     shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     for folder in ("src", "stages"):

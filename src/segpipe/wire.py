@@ -33,7 +33,7 @@ def member_deps(params: Params) -> dict[str, list[str]]:
         report += [f"data/pseudo/{fold}", f"metrics/pseudo_label/{fold}.json", f"plots/pseudo_label/{fold}"]
     report += ["metrics/ensemble.json", "plots/ensemble"]
     return {
-        "teach": ["data/prepared", *(f"data/models/baseline/{member}-${{item.fold}}" for member in members)],
+        "teach": ["data/prepared", *(f"data/models/baseline/{member}-${{item.fold}}" for member in params.teachers)],
         "ensemble": ["data/prepared", *predictions, *sample],
         "report": ["data/prepared", *report],
     }
@@ -160,6 +160,6 @@ def check_wired(params: Params, path: Path = PIPELINE) -> None:
         if found != deps:
             missing, extra = sorted(set(deps) - set(found)), sorted(set(found) - set(deps))
             raise ValueError(
-                f"dvc.yaml: stage {stage} does not fit member_names, split.train_folds and submission.sample of "
-                f"params.yaml (missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
+                f"dvc.yaml: stage {stage} does not fit member_names, teach.members, split.train_folds and "
+                f"submission.sample of params.yaml (missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
             )

@@ -113,6 +113,9 @@ def _cross_problems(params: "Params") -> list[str]:
         )
     if {"teach", "retrain", "loss", "member_names", "members"} <= has:
         problems += _soft_problems(params)
+    if {"teach", "member_names"} <= has:
+        strangers = (name for name in params.teach.members if name not in params.member_names)
+        problems += [not_allowed("teach.members", name, params.member_names) for name in strangers]
     if "member_names" in has:
         problems += _doubled("member_names", params.member_names)
         for name in params.member_names:

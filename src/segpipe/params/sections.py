@@ -129,10 +129,18 @@ class ViewParams(Section):
 
 
 class TeachParams(ViewParams):
-    """How teachers look at the pool, and what is kept of their answers."""
+    """Who labels the pool, how it is looked at, and what is kept of the answers."""
 
+    members: Annotated[tuple[str, ...], BeforeValidator(one_or_more), BeforeValidator(list_or_none)]  # none: all teach
     checkpoints: bool
     probs: bool
+
+    @field_validator("members")
+    @classmethod
+    def _each_teacher_once(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(members)) < len(members):
+            raise ValueError("names a member twice; name each once, all weigh alike")
+        return members
 
 
 class PseudoLabelParams(Section):
@@ -195,6 +203,11 @@ class Params(MemberParams):
     member_names: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     members: dict[str, dict[str, Any]]
     tracking: TrackingParams
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The members whose baselines label the pool, in the order of `member_names`, however teach.members has it."""
+        return tuple(name for name in self.member_names if name in (self.teach.members or self.member_names))
 
     def member(self, name: str) -> MemberParams:
         """The training sections of member `name`, overrides applied; raises KeyError for an unknown member."""

@@ -95,7 +95,7 @@ class Run:
     @property
     def one_teacher(self) -> bool:
         """Whether a single model taught each fold: it always agrees with itself."""
-        return len(self.params.member_names) == 1
+        return len(self.params.teachers) == 1
 
     @cached_property
     def index_of(self) -> dict[str, int]:

@@ -29,6 +29,10 @@ _CLASSES = (
     ("Found on tune images", "tune_recall", percent),
     ("Tune scenes", "tune_scenes", thousands),
 )
+_LEARNED = {
+    "hard": "hard labels, the class of each kept pixel",
+    "soft": "soft labels, the teachers' probabilities of each kept pixel",
+}
 _SIGNS = (
     ("Teachers agree", "member_agreement"),
     ("Checkpoints agree", "checkpoint_agreement"),
@@ -53,7 +57,7 @@ def pseudo_labels(run: Run) -> Markup:
     for pseudo in run.pseudo:
         if len(run.pseudo) > 1:
             body.append(tag("h3", f"Fold {pseudo.fold}"))
-        body += [_said(pseudo), _class_table(run, pseudo), _calibration(pseudo), _image_tables(run, pseudo)]
+        body += [_said(run, pseudo), _class_table(run, pseudo), _calibration(pseudo), _image_tables(run, pseudo)]
     first = run.pseudo[0]
     title = "Examples" if len(run.pseudo) == 1 else f"Examples of fold {first.fold}"
     body.append(tag("h3", title))
@@ -65,9 +69,11 @@ def pseudo_labels(run: Run) -> Markup:
     return section("pseudo-labels", "Pseudo labels", lead, *body)
 
 
-def _said(pseudo: PseudoRun) -> Markup:
+def _said(run: Run, pseudo: PseudoRun) -> Markup:
     """The whole set in a few sentences."""
     said = [f"{percent(pseudo.kept)} of the pool's pixels were kept."]
+    if len(run.params.teachers) < len(run.params.member_names):
+        said.insert(0, f"Of the members only {', '.join(run.params.teachers)} labelled the pool (teach.members).")
     values = pseudo.summary
     if pseudo.labels.indices:
         shift = percent(values["class_shift"])
@@ -82,7 +88,16 @@ def _said(pseudo: PseudoRun) -> Markup:
     thin = pseudo.quality["why"].str.contains(FEW_SCENES, regex=False).sum()
     if thin:
         said.append(f"Few tune scenes show {thin} of the classes: their thresholds are guesses.")
-    return tag("p", " ".join(said))
+    return tag("p", " ".join([*said, *_learned(run, pseudo)]))
+
+
+def _learned(run: Run, pseudo: PseudoRun) -> Iterator[str]:
+    """Which students learned from labels of which kind; none of those that stayed what their baseline was."""
+    models = (model for model in run.models if model.round == "retrain" and model.fold == pseudo.fold and model.epochs)
+    students = {model.member: run.params.member(model.member).retrain.labels for model in models}
+    for kind, labels in _LEARNED.items():
+        if names := [name for name, own in students.items() if own == kind]:
+            yield f"Students ({', '.join(names)}) learned from {labels}."
 
 
 def _class_table(run: Run, pseudo: PseudoRun) -> Markup:
