@@ -51,8 +51,8 @@ def main() -> None:
     if job.soft is not None:
         terms = " and ".join(name for name in ("ce", "soft_ce") if getattr(member.loss, name))
         say(
-            f"retrain: learns from soft labels of {len(pseudo.indices)} images of the pool: {terms} ask kept pixels for "
-            "the teachers' probabilities, all other terms for the class"
+            f"retrain: learns from soft labels of {len(pseudo.indices)} images of the pool: {terms} ask kept pixels "
+            "for the teachers' probabilities, all other terms for the class"
         )
     run = describe_run(job.round, arguments.member, job.fold, member.model_dump(mode="json"), job.prepared.classes)
     with Tracker(make_listeners(params.tracking), run) as tracker:

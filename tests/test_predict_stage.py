@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dvc.utils.hydra import apply_overrides
 from small_model import write_model
 from tiny_training import ROOT, largest_file, make_tiny
 
@@ -33,6 +34,7 @@ from segpipe.models.checkpoint import STAGES_OF_TRAINING
 from segpipe.params import ViewParams, load_params
 from segpipe.pseudo.taught import Taught
 from segpipe.state import FOLDER
+from segpipe.wire import wire
 
 CPU = torch.device("cpu")
 VIEWS = ViewParams(flips=True, scales=(1.0,), window=None, overlap=0.5)
@@ -339,6 +341,37 @@ def files(folder: Path):
     }
 
 
+def stage(folder, *words):
+    """What a stage says that runs in `folder` on the CPU."""
+    environment = os.environ | {"PYTHONPATH": "src", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_teach_the_bytes_of_one_probabilities_and_all(tiny, tmp_path, monkeypatch):
+    params, prepared, folder = tiny
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "main-0", tmp_path / "models/main-0")
+    for name in STAGES_OF_TRAINING:
+        shutil.copy(folder / "main-0/model.safetensors", f"models/main-0/{name}.safetensors")
+    shutil.copy(folder / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for name in ("src", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    apply_overrides("params.yaml", ["teach.probs=true", "train.devices=2"])
+    wire(load_params())
+    looked = [*prepared.pool(), *prepared.folds[0].tune]
+    work = Work("teach", prepared, looked, load_params().teach, params.train, tmp_path / "one")
+    teach(work, 0, [Path("models/main-0")], checkpoints=True, soft=tmp_path / "one_soft")
+    words = ["--prepared", str(prepared.path), "--models", "models", "--out", "two", "--soft", "two_soft"]
+    said = stage(tmp_path, sys.executable, "stages/teach.py", "--fold", "0", *words)
+    assert said.count("(teach.probs)") == 1, "only the first process speaks"
+    for one, two in (("one", "two"), ("one_soft", "two_soft")):
+        assert files(tmp_path / one) == files(tmp_path / two)
+    assert len(files(tmp_path / "two_soft")) == 4 and not list((tmp_path / FOLDER).iterdir())
+
+
 @pytest.mark.parametrize("processes", ["torchrun", "train.devices"])
 def test_two_processes_write_the_bytes_of_one(tiny, tmp_path, monkeypatch, processes):
     params, prepared, folder = tiny
@@ -350,16 +383,7 @@ def test_two_processes_write_the_bytes_of_one(tiny, tmp_path, monkeypatch, proce
 
     def predict(out, *launcher):
         command = [*launcher, str(tmp_path / "stages/predict.py"), "--fold", "0", "--prepared", str(prepared.path)]
-        environment = os.environ | {"PYTHONPATH": "src", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(
-            [*command, "--model", str(folder / "main-0"), "--out", out],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
+        stage(tmp_path, *command, "--model", str(folder / "main-0"), "--out", out)
         return files(tmp_path / out)
 
     work = Work("predict", prepared, indices, params.predict, params.train, tmp_path / "one")

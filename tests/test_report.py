@@ -194,6 +194,29 @@ def test_images_of_the_pool_are_ranked_by_reliability(html):
     assert part.index("<h4>Least reliable") < part.index("<h4>Most reliable")
 
 
+def test_each_fold_says_from_which_labels_its_students_learned(run_folder, tmp_path):
+    params, hard = fake_params(folds=2), "learned from hard labels, the class of each kept pixel."
+    write_run(tmp_path, params)
+    part = pool_part(report(tmp_path, params))
+    first, second = part[part.index("<h3>Fold 0</h3>") :].split("<h3>Fold 1</h3>")
+    assert f"Students (main) {hard}" in first, "the fold's second student stayed what it was"
+    assert f"Students (main, second) {hard}" in second and "soft labels" not in part
+    mixed = params.model_copy(update={"members": {"main": {"retrain": {"labels": "soft"}}, "second": {}}})
+    second = pool_part(report(tmp_path, mixed)).split("<h3>Fold 1</h3>")[1]
+    assert f"Students (second) {hard}" in second
+    soft = "learned from soft labels, the teachers&#x27; probabilities of each kept pixel."
+    assert f"Students (main) {soft}" in second
+
+
+def test_members_that_do_not_teach_are_told(run_folder, tmp_path):
+    params, told = fake_params(folds=1), "Of the members only main labelled the pool (teach.members)."
+    one = params.model_copy(update={"teach": params.teach.model_copy(update={"members": ("main",)})})
+    write_run(tmp_path, one)
+    part = pool_part(report(tmp_path, one))
+    assert told in part and "Teachers agree" not in part
+    assert told not in pool_part(report(run_folder, params))
+
+
 def test_with_one_member_nothing_is_said_of_teachers_that_agree(tmp_path):
     params = fake_params(folds=1).model_copy(update={"member_names": ("main",)})
     write_run(tmp_path, params)

@@ -1,5 +1,8 @@
 """Soft labels: the loss by hand and against torch, distributions that follow their pixels, a retraining on them."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
+from safetensors.torch import load_file
 from test_learner import batch, learner_of, params, weights
 from test_losses import TWO_PIXELS, log_of, make_loss, random_batch, term
 from tiny_training import job_of, make_smaller
@@ -21,12 +26,14 @@ from segpipe.data.store import PackedArrays, PackedWriter
 from segpipe.inference.probs import quantise, winners
 from segpipe.labels import IGNORE_INDEX
 from segpipe.losses.weighted_sum import TERMS
-from segpipe.params import MemberParams
+from segpipe.params import MemberParams, read_yaml
+from segpipe.params.training import merge
 from segpipe.stage import write_json
 from segpipe.training.loop import Training
 from segpipe.training.member import train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run
 
+TESTS = Path(__file__).resolve().parent
 V = IGNORE_INDEX
 CLASSES = 7  # more than the four planes at which libraries stop
 
@@ -136,6 +143,40 @@ def test_an_update_in_two_passes_is_the_update_of_the_whole_batch():
     hard.update([(images, targets)])
     torch.testing.assert_close(weights(halves), weights(whole))
     assert not torch.allclose(weights(hard), weights(whole))
+
+
+RANK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from test_learner import learner_of, params, weights
+from test_soft_labels import with_shares
+learner = learner_of(params(devices=2), num_labeled=2)
+images, targets, soft = with_shares(8)
+picked = ([0, 1, 4, 5], [2, 3, 6, 7])[learner.fabric.global_rank]
+learner.update([(images[picked], targets[picked], soft[picked[2:]])])
+torch.save(weights(learner), f"{learner.fabric.global_rank}.pt")
+"""
+
+
+def test_an_update_that_two_processes_share_is_the_update_of_the_whole_batch(tmp_path):
+    images, targets, soft = with_shares(8)
+    whole = learner_of(params())
+    whole.update([(images, targets, soft[4:])])
+    (tmp_path / "rank.py").write_text(RANK, encoding="utf-8")
+    started(tmp_path, "rank.py", str(TESTS))
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), weights(whole))
+
+
+def started(folder, *words):
+    """What a script says that starts a second process itself."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    environment |= {"PYTHONPATH": str(TESTS.parent / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = [sys.executable, *words]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 # Distributions follow their pixels
@@ -264,6 +305,12 @@ def tiny(tmp_path_factory):
     return make_smaller(tmp_path_factory.mktemp("tiny"))
 
 
+EVERY_MEANS = {
+    "retrain": {"init": "scratch", "epochs": 2, "cutmix": 0.5, "ramp_epochs": 1},
+    "loss": {"balance": True, "soft_ce": 0.5, "class_weights": "effective_number"},
+}
+
+
 def retrain_job(tiny, out, labels, **changes):
     """Two epochs from scratch on made-up labels of four images of the pool, with every other means on."""
     job = job_of(tiny, out, **changes)
@@ -278,9 +325,7 @@ def retrain_job(tiny, out, labels, **changes):
             probs.add(stored)
     write_card(made / "soft", indices)
     write_json(made / "card.json", {"indices": list(indices), "lineage": Lineage(frozenset(), frozenset()).to_json()})
-    raw = job.params.model_dump(mode="python")
-    raw["retrain"] |= {"init": "scratch", "epochs": 2, "labels": labels, "cutmix": 0.5, "ramp_epochs": 1}
-    raw["loss"] |= {"balance": True, "soft_ce": 0.5, "class_weights": "effective_number"}
+    raw = merge(merge(job.params.model_dump(mode="python"), EVERY_MEANS), {"retrain": {"labels": labels}})
     soft = SoftLabels(made / "soft") if labels == "soft" else None
     job = replace(job, round="retrain", params=MemberParams.model_validate(raw))
     return replace(job, pseudo=PseudoLabels(made), soft=soft)
@@ -322,3 +367,25 @@ def test_soft_labels_train_to_the_same_bits_twice_interrupted_or_not_and_to_othe
     assert calls == [5] and retrained(tiny, Path.cwd(), save_seconds=0) == whole
     monkeypatch.chdir(tmp_path / "4")
     assert retrained(tiny, Path.cwd(), labels="hard")[0] != whole[0]
+
+
+def test_two_processes_learn_from_soft_labels_nearly_as_one_does_and_one_of_them_says_so(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    retrained(tiny, tmp_path)
+    for name in ("dvc.yaml", "src", "stages"):
+        (tmp_path / name).symlink_to(TESTS.parent / name)
+    changes = {"retrain": {"labels": "soft"}, "teach": {"probs": True}, "train": {"devices": 2, "validate_every": 2}}
+    raw = merge(merge(read_yaml(tiny[1].parent / "params.yaml"), EVERY_MEANS), changes)
+    Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    words = ["--round", "retrain", "--member", "main", "--fold", "0", "--prepared", str(tiny[1]), "--pseudo", "made"]
+    words += ["--soft", "made/soft", "--out", "two", "--metrics", "metrics.json", "--plots", "two_plots"]
+    said = started(tmp_path, "stages/train.py", *words).splitlines()
+    assert [line for line in said if "soft labels" in line] == [
+        "retrain: learns from soft labels of 4 images of the pool: ce and soft_ce ask kept pixels for the teachers' "
+        "probabilities, all other terms for the class"
+    ]
+    alone, two = (load_file(Path(folder) / "last.safetensors") for folder in ("model", "two"))
+    # batch statistics are each rank's own, so weights differ a little from those of one process
+    distance = sum((two[name] - alone[name]).float().norm() ** 2 for name in two) ** 0.5
+    length = sum(alone[name].float().norm() ** 2 for name in alone) ** 0.5
+    assert 0 < distance < 0.2 * length

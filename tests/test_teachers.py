@@ -2,7 +2,9 @@
 
 import gc
 import resource
+import runpy
 import shutil
+import sys
 import weakref
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from tiny_training import job_of, make_smaller, train
 
 from segpipe.data.prepared import Prepared
@@ -21,10 +24,13 @@ from segpipe.inference.ranks import start_ranks
 from segpipe.inference.teach import teach
 from segpipe.inference.teachers import check_teachers, steadiness
 from segpipe.models.checkpoint import load_segmenter, read_card, write_card
-from segpipe.params import load_params
+from segpipe.params import load_params, read_yaml
+from segpipe.params.training import merge
 from segpipe.pseudo.labels import make_pseudo_labels
+from segpipe.stage import read_json
 from segpipe.training.member import train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run
+from segpipe.wire import wire
 
 PARAMS = load_params(Path(__file__).parent.parent / "params.yaml")
 
@@ -104,6 +110,53 @@ def test_everything_that_forbids_labelling_stands_in_one_message(teacher, prepar
 
 def test_a_teacher_of_this_fold_is_welcome_and_its_images_are_known(teacher, prepared):
     assert check_teachers(prepared, 0, [teacher, teacher]) == read_card(teacher).lineage
+
+
+# One of two members teaches
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_teach(tiny, folder, members):
+    """The stage `teach` of fold 0 in the current folder, where `second` has no baseline; two members in params.yaml."""
+    (folder / "params.yaml").write_bytes((tiny[1].parent / "params.yaml").read_bytes())
+    changes = {"member_names": ["main", "second"], "members": {"main": {}, "second": {"seed": 7}}}
+    raw = merge(read_yaml(folder / "params.yaml"), changes | {"teach": {"members": members}})
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("src", "stages"):
+        (folder / name).symlink_to(ROOT / name)
+    wire(load_params())
+    words = ["--fold", "0", "--prepared", str(tiny[1]), "--models", "models", "--out", "taught", "--soft", "soft"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(sys, "argv", ["stages/teach.py", *words])
+        runpy.run_path("stages/teach.py")["main"]()
+
+
+def test_a_member_that_does_not_teach_learns_from_those_that_do(teacher, tiny, prepared, tmp_path):
+    shutil.copytree(teacher, tmp_path / "models/main-0")
+    run_teach(tiny, tmp_path, ["main"])
+    params = load_params()
+    work = replace(work_of(prepared, tmp_path / "by_hand"), views=params.teach, train=params.train)
+    teach(work, 0, [Path("models/main-0")], checkpoints=True)
+    assert {path.name: path.read_bytes() for path in Path("taught").iterdir()} == {
+        path.name: path.read_bytes() for path in Path("by_hand").iterdir()
+    }
+    section = params.pseudo_label.model_copy(update={"confidence": 0.0})
+    make_pseudo_labels(prepared, 0, Path("taught"), section, Path("pseudo"))
+    assert read_json(Path("pseudo/card.json"))["teachers"] == ["models/main-0"]
+    second = params.member("second")
+    retrain = second.retrain.model_copy(update={"init": "scratch", "epochs": 1})
+    job = replace(job_of(tiny, tmp_path), round="retrain", pseudo=PseudoLabels(Path("pseudo")))
+    job = replace(job, params=second.model_copy(update={"retrain": retrain}))
+    train_member(job, Path("plots"), Tracker([], describe_run("retrain", "second", 0, {}, prepared.classes)))
+    assert prepared.hashes(prepared.pool()) <= read_card(Path("model")).lineage.learned_from
+
+
+def test_a_member_that_teaches_needs_its_baseline(teacher, tiny, tmp_path):
+    shutil.copytree(teacher, tmp_path / "models/main-0")
+    with pytest.raises(FileNotFoundError, match="models/second-0"):
+        run_teach(tiny, tmp_path, None)
 
 
 # What is said of images

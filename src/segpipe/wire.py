@@ -161,5 +161,6 @@ def check_wired(params: Params, path: Path = PIPELINE) -> None:
             missing, extra = sorted(set(deps) - set(found)), sorted(set(found) - set(deps))
             raise ValueError(
                 f"dvc.yaml: stage {stage} does not fit member_names, teach.members, split.train_folds and "
-                f"submission.sample of params.yaml (missing: {missing}; no longer wanted: {extra}): run `segpipe wire`, then `dvc repro`"
+                f"submission.sample of params.yaml (missing: {missing}; no longer wanted: {extra}): "
+                "run `segpipe wire`, then `dvc repro`"
             )
