@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from segpipe.claims.folder import FIRST
 from segpipe.claims.load import load_plan
 from segpipe.claims.run import check_arms, run_arm
 from segpipe.claims.wiring import code_digests
@@ -12,15 +13,17 @@ from segpipe.stage import check_tree, run_stage
 def main() -> None:
     """The prepared data set in, one result file out; every arm's names are checked before any training."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--claims", type=Path, default=FIRST, help="folder of claims.yaml")
     parser.add_argument("--run", required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     check_tree(__file__)
-    plan = load_plan()
+    plan = load_plan(arguments.claims)
     if arguments.run not in plan.runs:
         raise ValueError(
-            f"claims.yaml: asks for no run {arguments.run!r}; run `segpipe claims`, then `dvc repro` again"
+            f"{plan.folder.claims}: asks for no run {arguments.run!r}; run `{plan.folder.command}`, then "
+            "`dvc repro` again"
         )
     check_arms(plan)
     code, labelling = code_digests()

@@ -8,12 +8,13 @@ import pytest
 import yaml
 from test_claims_plan import ARMS, CLAIM, write_claims
 
+from segpipe.claims.folder import ClaimsFolder, claims_folders
 from segpipe.claims.load import load_plan
 from segpipe.claims.page import claims_page
 from segpipe.claims.results import Result, read_result, write_result
 from segpipe.claims.status import claims_status
 from segpipe.claims.verdicts import draw_verdicts
-from segpipe.claims.wiring import PAGE, PIPELINE, VERDICTS, code_digests, expected_pipeline, result_file, wire_claims
+from segpipe.claims.wiring import code_digests, expected_pipeline
 from segpipe.sources import code_digest
 from segpipe.stage import read_json
 
@@ -74,7 +75,7 @@ def test_a_verdict_follows_the_scores(tmp_path, plan, right, verdict):
     write_results(plan, tmp_path / "runs", dict(zip("ab", right, strict=True)))
     verdicts = draw_verdicts(plan, tmp_path / "runs")
     assert verdicts["claims"][0]["verdict"] == verdict
-    page = claims_page(verdicts)
+    page = claims_page(verdicts, plan.folder)
     assert f"**{verdict.capitalize()}" in page
     assert CLAIM["text"] in page
     json.dumps(verdicts, allow_nan=False)
@@ -89,7 +90,7 @@ def test_a_comparison_of_two_seeds_is_told_to_be_of_too_few(tmp_path, monkeypatc
     claims = {"first": CLAIM | {"seeds": seeds}, "noise": spread}
     plan = load_plan(write_claims(tmp_path / "claims", claims=claims))
     write_results(plan, tmp_path / "claims/runs", {"a": 900, "b": 800})
-    page = claims_page(draw_verdicts(plan, tmp_path / "claims/runs"))
+    page = claims_page(draw_verdicts(plan, tmp_path / "claims/runs"), plan.folder)
     assert page.count("**Supported.** With two seeds the 95 % interval") == too_few
     monkeypatch.chdir(tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")
@@ -140,7 +141,7 @@ def test_runs_of_different_code_decide_nothing_and_the_page_says_so(tmp_path, pl
     assert verdicts["claims"][0]["verdict"] == "undecided"
     assert verdicts["claims"][0]["code"] == ["0ther", "c0de"]
     assert verdicts["claims"][0]["evidence"] == [], "never compared"
-    assert "its runs were made by different code or libraries" in claims_page(verdicts)
+    assert "its runs were made by different code or libraries" in claims_page(verdicts, plan.folder)
 
 
 def test_a_claim_with_an_arm_that_is_not_run_shows_the_others(tmp_path):
@@ -149,7 +150,7 @@ def test_a_claim_with_an_arm_that_is_not_run_shows_the_others(tmp_path):
     write_results(plan, tmp_path / "runs", {"a": 900})
     verdicts = draw_verdicts(plan, tmp_path / "runs")
     assert verdicts["claims"][0]["verdict"] == "not run"
-    page = claims_page(verdicts)
+    page = claims_page(verdicts, plan.folder)
     assert "Not run (`b`: needs weights)" in page
     assert '| b | {"loss": {"dice": 0.3}}; not run | – | – | – |' in page
 
@@ -166,7 +167,7 @@ def test_arms_that_lack_the_same_share_the_reason_and_a_claim_without_any_run_ha
     write_results(lacking, tmp_path / "runs", {"c": 900, "d": 800})
     verdicts = draw_verdicts(lacking, tmp_path / "runs")
     assert [claim["verdict"] for claim in verdicts["claims"]] == ["not run", "supported"]
-    assert "Not run (`a`, `b`: needs weights)" in claims_page(verdicts)
+    assert "Not run (`a`, `b`: needs weights)" in claims_page(verdicts, lacking.folder)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")
     assert "first: 0 of 0 runs, no verdict; not run: a, b" in claims_status(lacking).splitlines()
@@ -202,7 +203,7 @@ def test_the_text_of_a_claim_stays_text(tmp_path):
     hostile = CLAIM | {"text": "a | b <script>alert(1)</script> [x](y) `z`", "source": "<b>"}
     plan = load_plan(write_claims(tmp_path / "claims", claims={"first": hostile}))
     write_results(plan, tmp_path / "runs", {"a": 900, "b": 800})
-    page = claims_page(draw_verdicts(plan, tmp_path / "runs"))
+    page = claims_page(draw_verdicts(plan, tmp_path / "runs"), plan.folder)
     assert "<script>" not in page and "<b>" not in page
     (row,) = [line for line in page.splitlines() if line.startswith("| [a")]
     assert row.count(" | ") == 2, "three cells"
@@ -222,27 +223,26 @@ def test_a_spread_is_judged_and_shown(tmp_path):
     write_results(plan, tmp_path / "runs", {"a": 900})
     verdicts = draw_verdicts(plan, tmp_path / "runs")
     assert verdicts["claims"][0]["verdict"] == "supported"
-    assert "Standard deviation over seeds of `a`" in claims_page(verdicts)
+    assert "Standard deviation over seeds of `a`" in claims_page(verdicts, plan.folder)
 
 
-def test_the_committed_pipeline_verdicts_and_page_are_those_of_the_committed_claims():
-    plan = load_plan(ROOT / "claims")
-    committed = yaml.safe_load((ROOT / PIPELINE).read_text(encoding="utf-8"))
-    assert committed == expected_pipeline(plan), "run `segpipe claims`"
-    verdicts = draw_verdicts(plan, ROOT / "claims/runs")
-    assert read_json(ROOT / VERDICTS) == verdicts
-    assert (ROOT / PAGE).read_text(encoding="utf-8") == claims_page(verdicts)
-
-
-def test_wiring_twice_changes_nothing_more(tmp_path, monkeypatch):
+def test_the_committed_pipelines_verdicts_and_pages_are_those_of_the_committed_claims(monkeypatch):
     monkeypatch.chdir(ROOT)
-    plan = load_plan()
-    assert wire_claims(plan, tmp_path / "dvc.yaml")
-    assert not wire_claims(plan, tmp_path / "dvc.yaml")
+    folders = claims_folders()
+    assert folders[0] == Path("claims")
+    for path in folders:
+        plan = load_plan(path)
+        folder = plan.folder
+        committed = yaml.safe_load(folder.pipeline.read_text(encoding="utf-8"))
+        assert committed == expected_pipeline(plan), f"run `{folder.command}`"
+        if folder.is_first or folder.verdicts.exists():  # claims of another folder may wait for who has the data
+            verdicts = draw_verdicts(plan, folder.runs)
+            assert read_json(folder.verdicts) == verdicts
+            assert folder.page.read_text(encoding="utf-8") == claims_page(verdicts, folder)
 
 
 def test_each_run_is_one_uncached_result_and_no_claim_is_a_metric():
-    stages = yaml.safe_load((ROOT / PIPELINE).read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load((ROOT / "claims/dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert all("metrics" not in stage and "plots" not in stage for stage in (*stages.values(), stages["run"]["do"]))
-    assert stages["run"]["do"]["outs"] == [{result_file("${key}"): {"cache": False}}]
+    assert stages["run"]["do"]["outs"] == [{ClaimsFolder(Path("claims")).result("${key}"): {"cache": False}}]
     assert all(stage["wdir"] == ".." for name, stage in stages.items() if name != "run")

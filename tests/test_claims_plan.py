@@ -55,9 +55,12 @@ def test_the_params_file_of_the_pipeline_has_no_say(tmp_path, monkeypatch):
     assert load_plan(folder).runs
 
 
-def test_both_rounds_of_a_retrained_arm_share_the_epochs(tmp_path):
+def test_both_rounds_of_a_retrained_arm_share_the_epochs(tmp_path, monkeypatch):
     arms = ARMS | {"a": {"retrain": {"epochs": 3}, "pseudo_label": {"confidence": 0.9}}}
-    plan = load_plan(write_claims(tmp_path, arms=arms, claims={"first": CLAIM | {"epochs": 5}}))
+    for name in ("src", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    plan = load_plan(write_claims(Path("claims"), arms=arms, claims={"first": CLAIM | {"epochs": 5}}))
     run = plan.runs["sample-5-a-0"]
     params = plan.run_params(run)
     assert (params.train.epochs, params.retrain.epochs, params.pseudo_label.confidence) == (2, 3, 0.9)

@@ -17,6 +17,8 @@ ELSEWHERE = {
     "dvc plots show 'dvclive/": "needs a run with tracking.dvclive; tests/test_tracking.py makes one",
     "for fold in 0 1 2 all": "tests/test_folds.py, on fold 0 and all",
     "dvc repro claims/dvc.yaml": "tests/test_claims_dvc.py, on a claim of one epoch",
+    "segpipe claims claims/camvid": "tests/test_claims_folders.py, on claims of a test",
+    "dvc repro claims/camvid/dvc.yaml": "needs the CamVid photographs",
     "segpipe score --labels": "tests/test_score.py: it needs label maps and truth of one's own",
     "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",
     "torchrun --nnodes": "needs several machines; tests/test_training.py runs two processes on one",

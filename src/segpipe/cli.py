@@ -108,16 +108,19 @@ def _check_data(folder: Path, named: dict[str, list[str]], as_json: bool) -> Non
 
 
 @app.command()
-def claims() -> None:
-    """Check claims/claims.yaml, wire claims/dvc.yaml to it, and say what is there and what is still to run."""
+def claims(
+    folder: Annotated[Path, typer.Argument(help="claims, or a folder in it for data of your own")] = Path("claims"),
+) -> None:
+    """Check FOLDER/claims.yaml, wire FOLDER/dvc.yaml to it, and say what is there and what is still to run."""
+    from segpipe.claims.folder import find_claims
     from segpipe.claims.load import load_plan
     from segpipe.claims.run import check_arms
     from segpipe.claims.status import claims_status
-    from segpipe.claims.wiring import PIPELINE, wire_claims
+    from segpipe.claims.wiring import wire_claims
 
-    plan = load_plan()
+    plan = load_plan(find_claims(folder))
     check_arms(plan)
-    typer.echo(f"{PIPELINE}: {'rewritten to fit' if wire_claims(plan) else 'already fits'} claims.yaml")
+    typer.echo(f"{plan.folder.pipeline}: {'rewritten to fit' if wire_claims(plan) else 'already fits'} claims.yaml")
     typer.echo(claims_status(plan))
 
 

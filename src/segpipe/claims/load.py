@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from segpipe.claims.folder import FIRST, ClaimsFolder
 from segpipe.claims.plan import SECOND_ROUND, Claim, Plan
 from segpipe.params import Params, check_params, describe_faults, not_allowed, read_yaml, stop_on
 from segpipe.params.sections import merge
 
-FOLDER = Path("claims")
 DATASET_SECTIONS = ("data", "split", "submission")
 ARM_SECTIONS = ("model", "loss", "optimizer", "scheduler", "augment", "train")
 ARM_KEYS = (*ARM_SECTIONS, *SECOND_ROUND, "dataset", "epochs")
@@ -20,16 +20,17 @@ RESERVED = "raw"  # the folder beside those of the data sets
 EQUAL_TERMS = ("epochs", "batch_size", "validate_every")
 
 
-def load_plan(folder: Path = FOLDER) -> Plan:
-    """Read base.yaml and claims.yaml of `folder`; raises ValueError with every problem of both."""
-    base_file, claims_file = folder / "base.yaml", folder / "claims.yaml"
+def load_plan(path: Path = FIRST) -> Plan:
+    """Read claims.yaml of the folder `path`, and its base.yaml; raises ValueError with every problem of both."""
+    folder = ClaimsFolder(path)
+    base_file, claims_file = folder.base, folder.claims
     base = read_yaml(base_file)
     check_params(base, str(base_file))  # a fault here would come back from every arm
     raw = read_yaml(claims_file)
     stop_on(str(claims_file), list(_shape_problems(raw)))
     claims = {name: Claim.model_validate(claim) for name, claim in raw["claims"].items()}
     datasets, arms = ({name: overrides or {} for name, overrides in raw[kind].items()} for kind in ("datasets", "arms"))
-    plan = Plan(base, datasets, arms, claims)
+    plan = Plan(folder, base, datasets, arms, claims)
     stop_on(str(claims_file), [*_name_problems(plan), *_override_problems(plan)])
     return plan
 

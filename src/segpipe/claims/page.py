@@ -1,18 +1,20 @@
-"""docs/claims.md: the verdicts for people. Text of claims.yaml is shown as text, whatever it holds."""
+"""docs/claims.md, and the page of any other folder: verdicts for people. Text of claims.yaml is shown as text."""
 
 import html
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from segpipe.claims.evidence import MIN_SEEDS, TOO_FEW_SEEDS, UNDECIDED
+from segpipe.claims.folder import ClaimsFolder
 from segpipe.claims.verdicts import NOT_RUN
 
 _TOP = """\
-# Claims and verdicts
+# Claims and verdicts{of}
 
-Written by the stage `verdicts` of `claims/dvc.yaml` from the results in `claims/runs/`. What is claimed, and how it was
-put to the test, stands in `claims/claims.yaml`. [How to test a claim of your own](testing-a-claim.md).
+Written by the stage `verdicts` of `{pipeline}` from the results in `{runs}/`. What is claimed, and how it was
+put to the test, stands in `{claims}`. [How to test a claim of your own](testing-a-claim.md).
 
 - Every run of a claim makes the same number of updates and is scored once, with its last weights, on judge images that
   decide nothing else. For the same seed it sees the same images in the same order, unless its arm changes
@@ -20,23 +22,25 @@ put to the test, stands in `claims/claims.yaml`. [How to test a claim of your ow
 - A difference is the mean over seeds, paired by seed and image; its 95 % interval covers another draw of the images
   *and* of the seeds. *Supported* and *refuted* mean that it lies on one side of what was claimed.
 - *Could have shown* is how far from what was claimed the truth must lie to be found with a probability of 80 %.
-- `code` is a digest of the code that trained and scored: `git log -- claims/runs` leads to the commits.
+- `code` is a digest of the code that trained and scored: `git log -- {runs}` leads to the commits.
 """
 
 _ARMS = """\
-| arm | overrides of `claims/base.yaml` | mean mIoU | each seed | standard deviation over seeds |
+| arm | overrides of `{base}` | mean mIoU | each seed | standard deviation over seeds |
 |---|---|---|---|---|"""
 
 
-def claims_page(verdicts: dict[str, Any]) -> str:
-    """The whole page, from the content of verdicts.json."""
+def claims_page(verdicts: dict[str, Any], folder: ClaimsFolder) -> str:
+    """The whole page, from the content of the folder's verdicts.json."""
     claims = verdicts["claims"]
     rows = [
         f"| [{_text(claim['text'])}](#{claim['name']}) | {_text(claim['source'])} | **{_said(claim)}** |"
         for claim in claims
     ]
     table = ["| claim | from | verdict |", "|---|---|---|", *rows]
-    return "\n".join([_TOP, *table, "", *(_section(claim) for claim in claims)])
+    of = "" if folder.is_first else f": {_text(folder.path.name)}"
+    top = _TOP.format(of=of, pipeline=folder.pipeline, runs=folder.runs, claims=folder.claims)
+    return "\n".join([top, *table, "", *(_section(claim, folder.base) for claim in claims)])
 
 
 def _text(text: str) -> str:
@@ -66,7 +70,7 @@ def _said(claim: dict[str, Any]) -> str:
     return f"{UNDECIDED} (no number of seeds would do on these images)"
 
 
-def _section(claim: dict[str, Any]) -> str:
+def _section(claim: dict[str, Any], base: Path) -> str:
     said = _said(claim)
     few_seeds = len(claim["seeds"]) < MIN_SEEDS and any("better" in part for part in claim["evidence"])
     parts = [
@@ -74,7 +78,7 @@ def _section(claim: dict[str, Any]) -> str:
         f"## {_text(claim['text'])}",
         f"**{said[0].upper()}{said[1:]}.**" + (f" {TOO_FEW_SEEDS}" if few_seeds else ""),
         "\n".join(_comparison(part) if "better" in part else _spread(part) for part in claim["evidence"]),
-        "\n".join([_ARMS, *(_arm_row(arm) for arm in claim["arms"])]),
+        "\n".join([_ARMS.format(base=base), *(_arm_row(arm) for arm in claim["arms"])]),
         _terms(claim) if claim["updates"] else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,6 +1,6 @@
 """What claims.yaml holds: the claims, the arms they compare, and the runs that this takes.
 
-An arm is a set of overrides of claims/base.yaml, which has the keys of params.yaml. It does not build on params.yaml
+An arm is a set of overrides of base.yaml, which has the keys of params.yaml. It does not build on params.yaml
 itself, so that a changed default leaves every verdict as it is.
 """
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from segpipe.claims.folder import ClaimsFolder
 from segpipe.params import Params, check_params
 from segpipe.params.sections import merge
 from segpipe.params.values import NonNegative, Positive, Section, as_tuple, one_or_more
@@ -90,11 +91,12 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """What claims.yaml asks for.
+    """What claims.yaml of `folder` asks for.
 
     Arms that cannot be run here say why under `not_run`, and have no runs; their overrides say what would be run.
     """
 
+    folder: ClaimsFolder
     base: dict[str, Any]
     datasets: dict[str, dict[str, Any]]
     arms: dict[str, dict[str, Any]]
@@ -134,7 +136,7 @@ class Plan:
 
     def dataset_params(self, name: str) -> Params:
         """base.yaml with the data set's overrides."""
-        return check_params(merge(self.base, self.datasets[name]), f"claims.yaml: datasets.{name}")
+        return check_params(merge(self.base, self.datasets[name]), f"{self.folder.claims}: datasets.{name}")
 
     def run_params(self, run: RunSpec) -> Params:
         """base.yaml with the overrides of the run's data set and arm, its seed, and its numbers of epochs.
@@ -146,7 +148,7 @@ class Plan:
         first = run.epochs - (merged["retrain"]["epochs"] if self.is_retrained(run) else 0)
         # scored once, when training is over: nothing is chosen
         merged = merge(merged, {"seed": run.seed, "train": {"epochs": first, "validate_every": run.epochs}})
-        return check_params(merged, f"claims.yaml: {run.key}")
+        return check_params(merged, f"{self.folder.claims}: {run.key}")
 
     def fingerprint(self, run: RunSpec) -> str:
         """A digest of what claims.yaml says of the run: a result that carries another answers another question.

@@ -48,7 +48,7 @@ def check_arms(plan: Plan) -> None:
         if (data := plan.dataset_params(dataset).data).root == DRAWN:
             arms = {run.arm: run for run in plan.runs.values() if run.dataset == dataset}
             problems += _class_problems(plan, arms, data)
-    stop_on("claims.yaml", list(dict.fromkeys(problems)))
+    stop_on(str(plan.folder.claims), list(dict.fromkeys(problems)))
 
 
 def _class_problems(plan: Plan, arms: Mapping[str, RunSpec], data: DataParams) -> Iterator[str]:

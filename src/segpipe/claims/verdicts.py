@@ -27,13 +27,13 @@ def draw_verdicts(plan: Plan, runs: Path) -> dict[str, Any]:
     for key, run in plan.runs.items():
         path = runs / f"{key}.json"
         if not path.is_file():
-            problems.append(f"{path}: missing; `dvc repro claims/dvc.yaml` makes it")
+            problems.append(f"{path}: missing; `dvc repro {plan.folder.pipeline}` makes it")
             continue
         results[run] = read_result(path)
         if results[run].params != plan.fingerprint(run):
             problems.append(f"{path}: was made with other parameters than claims.yaml has; remove it and run again")
     problems += _unlike(plan, results, runs)
-    stop_on("claims", problems)
+    stop_on(str(plan.folder.path), problems)
     drawn = [_verdict(name, claim, plan, results) for name, claim in plan.claims.items()]
     return {"claims": _rounded(drawn)}
 

@@ -1,4 +1,4 @@
-"""claims/dvc.yaml: one stage instance for each run, written whole from claims.yaml.
+"""dvc.yaml of a folder of claims: one stage instance for each run, written whole from claims.yaml.
 
 The runs list no code among their dependencies, unlike every stage of the main pipeline: each takes minutes, and a
 refactoring must not ask for hours of training. A result carries a digest of the code that gave it instead; verdicts
@@ -10,19 +10,18 @@ from typing import Any
 
 import yaml
 
-from segpipe.claims.load import FOLDER
+from segpipe.claims.folder import FIRST, ClaimsFolder
 from segpipe.claims.plan import Plan, RunSpec
+from segpipe.params import read_yaml
 from segpipe.sources import code_deps, code_digest
 
-PIPELINE = FOLDER / "dvc.yaml"
 DRAWN = "data/claims/raw/sample"  # what base.yaml names as data.root: the embedded sample, drawn for claims
-PAGE, VERDICTS = "docs/claims.md", "claims/verdicts.json"
 RUN_CODE = Path("src/segpipe/training/member.py")  # with all that it imports, the code whose digest results carry
 # what labels the pool between two rounds
 LABELLING_CODE = Path("src/segpipe/inference/teach.py"), Path("src/segpipe/pseudo/labels.py")
 _HEADER = """\
-# The claims' own pipeline, written by `segpipe claims` from claims.yaml: change that, not this.
-# `dvc repro claims/dvc.yaml` makes what is missing. Why the runs name no code: src/segpipe/claims/wiring.py
+# The claims' own pipeline, written by `{folder.command}` from claims.yaml: change that, not this.
+# `dvc repro {folder.pipeline}` makes what is missing. Why the runs name no code: src/segpipe/claims/wiring.py
 """
 _TRAINING = ["model", "loss", "optimizer", "scheduler", "augment", "train", "submission.size"]
 _SECOND_ROUND = ["teach", "pseudo_label", "retrain"]
@@ -34,68 +33,95 @@ def code_digests() -> tuple[str, str]:
     return code_digest(code_deps(RUN_CODE)), code_digest(labelling)
 
 
-def result_file(key: str) -> str:
-    """Where the result of a run lies, relative to the project's top folder."""
-    return f"claims/runs/{key}.json"
-
-
 def expected_pipeline(plan: Plan) -> dict[str, Any]:
-    """The content of claims/dvc.yaml; every stage works in the project's top folder."""
+    """The content of the plan's dvc.yaml; every stage works in the project's top folder.
+
+    Raises ValueError where it needs the drawn sample, and that is not the one that `claims` draws.
+    """
+    folder, base = plan.folder, plan.folder.base.as_posix()
     stages: dict[str, Any] = {}
     roots = {name: plan.dataset_params(name).data.root for name in plan.used_datasets}
-    if DRAWN in roots.values():
+    if DRAWN in roots.values() and not folder.is_first:
+        _check_sample(plan)
+    elif DRAWN in roots.values():
         stages["sample"] = _stage(
+            folder,
             "Draw the embedded data set for claims, its judge images included",
             "sample.py",
-            f"--params claims/base.yaml --out {DRAWN} --judge-out {DRAWN}",
-            params=[{"claims/base.yaml": ["sample"]}],
+            f"--params {base} --out {DRAWN} --judge-out {DRAWN}",
+            params=[{base: ["sample"]}],
             outs=[DRAWN],
         )
     for name, root in roots.items():
         stages[f"data-{name}"] = _stage(
+            folder,
             f"Check, rasterise and pack the data set {name}",
             "claim_data.py",
-            f"--dataset {name} --out data/claims/{name}",
+            f"{folder.option}--dataset {name} --out {folder.prepared(name)}",
             data=[root],
-            params=[{"claims/base.yaml": ["data", "split"]}, {"claims/claims.yaml": [f"datasets.{name}"]}],
-            outs=[f"data/claims/{name}"],
+            params=[{base: ["data", "split"]}, {folder.claims.as_posix(): [f"datasets.{name}"]}],
+            outs=[folder.prepared(name)],
         )
     for retrained, name in ((False, "run"), (True, "run_twice")):
         chosen = {key: run for key, run in plan.runs.items() if plan.is_retrained(run) == retrained}
         if chosen:
-            stages[name] = _runs(chosen, retrained=retrained)
-    results = [result_file(key) for key in plan.runs]
+            stages[name] = _runs(folder, chosen, retrained=retrained)
+    results = [folder.result(key) for key in plan.runs]
+    verdicts, page = folder.verdicts.as_posix(), folder.page.as_posix()
     stages["verdicts"] = _stage(
+        folder,
         "Say what the runs have shown",
         "claim_verdicts.py",
-        f"--runs claims/runs --out {VERDICTS} --page {PAGE}",
-        data=["claims/claims.yaml", "claims/base.yaml", *results],
-        outs=[{VERDICTS: {"cache": False}}, {PAGE: {"cache": False}}],
+        f"{folder.option}--runs {folder.runs.as_posix()} --out {verdicts} --page {page}",
+        data=[folder.claims.as_posix(), base, *results],
+        outs=[{verdicts: {"cache": False}}, {page: {"cache": False}}],
     )
     return {"stages": stages}
 
 
-def _runs(runs: dict[str, RunSpec], *, retrained: bool) -> dict[str, Any]:
+def _check_sample(plan: Plan) -> None:
+    """Raise ValueError unless the stage of `claims` that draws the sample is there, and draws what the plan asks for.
+
+    DVC knows which pipeline an output is from and refuses one that two of them declare: other folders only read it.
+    """
+    first = ClaimsFolder(FIRST)
+    drawing = read_yaml(first.pipeline)["stages"] if first.pipeline.is_file() else {}
+    if "sample" not in drawing:
+        raise ValueError(
+            f"{plan.folder.claims}: asks for the drawn sample, {DRAWN}, but {first.pipeline} does not draw it, as no "
+            f"claim of {first.claims} needs it; state the claim there"
+        )
+    if plan.base["sample"] != read_yaml(first.base)["sample"]:
+        raise ValueError(
+            f"{plan.folder.base}: sample: differs from that of {first.base}; there is one drawn sample for all claims, "
+            "so both sections must be the same"
+        )
+
+
+def _runs(folder: ClaimsFolder, runs: dict[str, RunSpec], *, retrained: bool) -> dict[str, Any]:
     """The training runs of one kind: of one round, or with a second one that depends on more parameters."""
     asked, sections = ("Train one arm with one seed", _TRAINING)
     if retrained:
         asked, sections = f"{asked}, label the pool, train on it", [*_TRAINING, *_SECOND_ROUND]
+    prepared, result = folder.prepared("${item.dataset}"), folder.result("${key}")
     run = _stage(
+        folder,
         f"{asked}, and score its last weights on judge images",
         "claim_run.py",
-        "--run ${key} --prepared data/claims/${item.dataset} --out " + result_file("${key}"),
-        data=["data/claims/${item.dataset}"],
+        f"{folder.option}--run ${{key}} --prepared {prepared} --out {result}",
+        data=[prepared],
         params=[
-            {"claims/base.yaml": sections},
-            {"claims/claims.yaml": ["arms.${item.arm}", "datasets.${item.dataset}"]},
+            {folder.base.as_posix(): sections},
+            {folder.claims.as_posix(): ["arms.${item.arm}", "datasets.${item.dataset}"]},
         ],
-        outs=[{result_file("${key}"): {"cache": False}}],
+        outs=[{result: {"cache": False}}],
         code=False,
     )
     return {"foreach": {key: {"dataset": run.dataset, "arm": run.arm} for key, run in runs.items()}, "do": run}
 
 
 def _stage(
+    folder: ClaimsFolder,
     desc: str,
     script: str,
     arguments: str,
@@ -106,26 +132,30 @@ def _stage(
     code: bool = True,
 ) -> dict[str, Any]:
     deps = [*(code_deps(Path("stages") / script) if code else ()), *(data or ())]
-    stage = {"desc": desc, "wdir": "..", "cmd": f"PYTHONPATH=src python stages/{script} {arguments}", "deps": deps}
+    stage = {"desc": desc, "wdir": folder.top, "cmd": f"PYTHONPATH=src python stages/{script} {arguments}"}
+    stage["deps"] = deps
     return stage | ({"params": params} if params else {}) | {"outs": outs}
 
 
-def wire_claims(plan: Plan, path: Path = PIPELINE) -> bool:
-    """Write claims/dvc.yaml where it differs from what `plan` asks for; return whether it did."""
-    text = _HEADER + yaml.safe_dump(expected_pipeline(plan), sort_keys=False, width=4096, allow_unicode=True)
+def wire_claims(plan: Plan) -> bool:
+    """Write the plan's dvc.yaml where it differs from what is asked for; return whether it did."""
+    path = plan.folder.pipeline
+    stages = yaml.safe_dump(expected_pipeline(plan), sort_keys=False, width=4096, allow_unicode=True)
+    text = _HEADER.format(folder=plan.folder) + stages
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
     path.write_text(text, encoding="utf-8")
     return True
 
 
-def check_claims_wired(plan: Plan, path: Path = PIPELINE) -> None:
-    """Raise ValueError unless claims/dvc.yaml lists just the runs that claims.yaml asks for."""
+def check_claims_wired(plan: Plan) -> None:
+    """Raise ValueError unless the plan's dvc.yaml lists just the runs that claims.yaml asks for."""
+    path = plan.folder.pipeline
     stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
     found = {key for name in ("run", "run_twice") if name in stages for key in stages[name]["foreach"]}
     wanted = set(plan.runs)
     if found != wanted:
         raise ValueError(
             f"{path}: does not fit claims.yaml (missing: {sorted(wanted - found)}; no longer wanted: "
-            f"{sorted(found - wanted)}): run `segpipe claims`, then `dvc repro {path}`"
+            f"{sorted(found - wanted)}): run `{plan.folder.command}`, then `dvc repro {path}`"
         )

@@ -87,7 +87,7 @@ def trace(path: Path, root: Path = Path()) -> Provenance:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; expected a file or folder whose origin is asked for")
-    if not any((root / name).is_file() for name in LOCKS):
+    if not any((root / name).is_file() for name in _locks(root)):
         raise FileNotFoundError(f"{root / LOCKS[0]}: not found; run the command in the project's top folder")
     history = History(root)
     found = Provenance(path, md5_of(path), _size(path), modified=history.modified())
@@ -153,10 +153,15 @@ class _Folders:
         return path.relative_to(folder).as_posix()
 
 
+def _locks(root: Path) -> list[str]:
+    """LOCKS, and those of further folders of claims."""
+    return [*LOCKS, *sorted(path.relative_to(root).as_posix() for path in root.glob("claims/*/dvc.lock"))]
+
+
 def _versions(root: Path, history: History) -> Iterator[_Version]:
     """Every text of every lock: that of the working tree first, then those of commits, newest first, each once."""
     head = history.head()
-    for name in LOCKS:
+    for name in _locks(root):
         now = (root / name).read_text(encoding="utf-8") if (root / name).is_file() else None
         commits = history.commits_changing(name)
         asked = [(commit.hash, name) for commit in commits] + ([(head, name)] if head else [])
