@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, help="folder in which the run's models stay, for a look at them")
     arguments = parser.parse_args()
     check_tree(__file__)
     plan = load_plan(arguments.claims)
@@ -27,7 +28,8 @@ def main() -> None:
         )
     check_arms(plan)
     code, labelling = code_digests()
-    run_arm(plan, plan.runs[arguments.run], arguments.prepared, arguments.out, code=code, labelling=labelling)
+    run = plan.runs[arguments.run]
+    run_arm(plan, run, arguments.prepared, arguments.out, code=code, labelling=labelling, keep=arguments.keep)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One run of a claim with a second round: which states its parts keep, and when there is no second round to score."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ from test_claims_plan import ARMS, write_claims
 
 from segpipe.claims import run as run_module
 from segpipe.claims.load import load_plan
-from segpipe.claims.run import _trained
+from segpipe.claims.run import _trained, _work_folder
 from segpipe.state import FOLDER, open_state
 
 CLASSES = SimpleNamespace(names=("Sky", "Road"), colors=((0, 0, 0), (1, 1, 1)))
@@ -60,3 +61,19 @@ def test_a_run_whose_pool_gave_no_label_has_no_second_round_to_score(plan, works
     monkeypatch.setattr(run_module, "PseudoLabels", lambda _: SimpleNamespace(indices=()))
     with pytest.raises(ValueError, match=r'sample-2-a-0: of the pool no pseudo label is kept \({"threshold": "'):
         trained(plan, "sample-2-a-0", tmp_path / "run")
+
+
+def test_what_a_run_trained_stays_only_where_it_was_asked_for_and_replaces_what_stood_there(plan, tmp_path):
+    run = plan.runs["sample-2-a-0"]
+    old, other = tmp_path / "kept" / run.key / "baseline/old", tmp_path / "kept/mine"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    other.touch()
+    with _work_folder(run, tmp_path / "kept") as folder:
+        assert folder == tmp_path / "kept" / run.key
+        assert not old.exists() and other.exists()
+        (folder / "baseline").mkdir(parents=True)
+    assert (folder / "baseline").is_dir()
+    with _work_folder(run, None) as passing:
+        pass
+    assert not Path(passing).exists()

@@ -5,8 +5,10 @@ would, with the weights that its only scoring keeps: the last.
 """
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from segpipe.claims.plan import Plan, RunSpec
@@ -65,17 +67,25 @@ def _class_problems(plan: Plan, arms: Mapping[str, RunSpec], data: DataParams) -
 
 
 def run_arm(
-    plan: Plan, run: RunSpec, prepared_folder: Path, out: Path, *, code: str, labelling: str | None = None
+    plan: Plan,
+    run: RunSpec,
+    prepared_folder: Path,
+    out: Path,
+    *,
+    code: str,
+    labelling: str | None = None,
+    keep: Path | None = None,
 ) -> None:
     """Train `run` on the prepared data set and write its confusion matrices of the judge images to `out`.
 
     `code` is the digest of the code that trains, `labelling` of that which labels the pool where the run asks for it.
+    What was trained stays in a folder of the run's name in `keep`, and is thrown away without it.
     All runs of one seed see the same images in the same order, unless an arm changes train.sampling; arms of one
     architecture start from the same weights.
     """
     params, prepared = plan.run_params(run), Prepared(prepared_folder, fold=FOLD)
     retrained = plan.is_retrained(run)
-    with tempfile.TemporaryDirectory() as folder:
+    with _work_folder(run, keep) as folder:
         model = _trained(params, prepared, run, Path(folder), retrained=retrained)
         segmenter, card = load_segmenter(model, weights="last")
     judging = Prepared(prepared_folder, judge=True)
@@ -96,6 +106,14 @@ def run_arm(
         confusions=confusions,
     )
     write_result(result, out)
+
+
+def _work_folder(run: RunSpec, keep: Path | None) -> AbstractContextManager[str | Path]:
+    """An empty folder for the run's models and labels: a passing one, or its own in `keep`."""
+    if keep is None:
+        return tempfile.TemporaryDirectory()
+    shutil.rmtree(keep / run.key, ignore_errors=True)
+    return nullcontext(keep / run.key)
 
 
 def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, retrained: bool) -> Path:
