@@ -134,7 +134,7 @@ MISTAKES = {
     "an unknown section": (
         {"arms": ARMS | {"a": {"los": {"dice": 0.25}}}},
         "arms.a.los: found 'los'; allowed: model, loss, optimizer, scheduler, augment, train, retrain, teach, "
-        "pseudo_label, dataset, epochs; did you mean loss?",
+        "pseudo_label, teachers, dataset, epochs; did you mean loss?",
     ),
     "another number of updates": (
         {"arms": ARMS | {"a": {"train": {"epochs": 9}}}},
@@ -222,6 +222,14 @@ MISTAKES = {
     "a margin for a spread": (
         claim(confirm={"spread": "a", "below": 0.1, "by": 0.1}),
         "claims.first.confirm: `by` is a margin between arms",
+    ),
+    "teachers of no second round": (
+        {"arms": ARMS | {"a": {"teachers": 3}}},
+        "arms.a.teachers: belongs to a second round; give `retrain: epochs` as well",
+    ),
+    "no teachers": (
+        {"arms": ARMS | {"a": {"teachers": 0, "retrain": {"epochs": 1}}}},
+        "arms.a.teachers: found 0; expected a whole number above 0",
     ),
     "half a form": (claim(confirm={"better": "a"}), "claims.first.confirm: give either `better` and `than`"),
     "no claims": ({"claims": {}}, "claims: found {}; expected names"),

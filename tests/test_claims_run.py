@@ -39,7 +39,7 @@ def works(tmp_path, monkeypatch):
 
 def trained(plan, key, folder):
     run = plan.runs[key]
-    return _trained(plan.run_params(run), PREPARED, run, folder, retrained=True)
+    return _trained(plan, plan.run_params(run), PREPARED, run, folder)
 
 
 @pytest.mark.parametrize("by_dvc", [True, False])
@@ -55,6 +55,21 @@ def test_a_run_keeps_the_states_of_its_rounds_and_no_other_run_takes_them_away(
         f"sample-2-a-{seed} {name}" for seed in (0, 1) for name in ("baseline", "retrain")
     }
     assert [work.stage for work in works] == ["sample-2-a-0 teach", "sample-2-a-1 teach"]
+
+
+def test_further_teachers_are_baselines_of_seeds_that_no_run_of_the_claim_has(tmp_path, works, monkeypatch):
+    arms = ARMS | {"a": {"teachers": 3, "retrain": {"epochs": 1}}}
+    plan = load_plan(write_claims(tmp_path / "claims", arms=arms))
+    asked = []
+    monkeypatch.setattr(run_module, "teach", lambda work, fold, folders, **_: asked.append([str(f) for f in folders]))
+    seeds = []
+    train = run_module.train_member
+    monkeypatch.setattr(
+        run_module, "train_member", lambda job, *rest: seeds.append(job.params.seed) or train(job, *rest)
+    )
+    trained(plan, "sample-2-a-1", tmp_path / "run")
+    assert seeds == [1, 1001, 2001, 1]  # three baselines, and the student of the first
+    assert asked == [[str(tmp_path / "run" / name) for name in ("baseline", "teacher-1", "teacher-2")]]
 
 
 def test_a_run_whose_pool_gave_no_label_has_no_second_round_to_score(plan, works, tmp_path, monkeypatch):

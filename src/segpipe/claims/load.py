@@ -14,7 +14,7 @@ from segpipe.params.sections import merge
 
 DATASET_SECTIONS = ("data", "split", "submission")
 ARM_SECTIONS = ("model", "loss", "optimizer", "scheduler", "augment", "train")
-ARM_KEYS = (*ARM_SECTIONS, *SECOND_ROUND, "dataset", "epochs")
+ARM_KEYS = (*ARM_SECTIONS, *SECOND_ROUND, "teachers", "dataset", "epochs")
 RESERVED = "raw"  # the folder beside those of the data sets
 # what every arm of a claim shares: the number of updates, the images in each, and when they are scored (at the end)
 EQUAL_TERMS = ("epochs", "batch_size", "validate_every")
@@ -121,7 +121,10 @@ def _term_problems(key: str, overrides: dict[str, Any]) -> Iterator[str]:
     retrain = overrides.get("retrain")
     if "retrain" in overrides and not (isinstance(retrain, dict) and "epochs" in retrain):
         yield f"{key}.retrain: found {retrain!r}; expected `epochs`, those of the claim that are the second round's"
-    for section in SECOND_ROUND[1:]:
+    teachers = overrides.get("teachers", 1)
+    if type(teachers) is not int or teachers < 1:
+        yield f"{key}.teachers: found {teachers!r}; expected a whole number above 0"
+    for section in (*SECOND_ROUND[1:], "teachers"):
         if section in overrides and "retrain" not in overrides:
             yield f"{key}.{section}: belongs to a second round; give `retrain: epochs` as well"
 

@@ -124,6 +124,10 @@ class Plan:
         """Whether the run has a second round, on the pool's pseudo labels."""
         return SECOND_ROUND[0] in self.arms[run.arm]
 
+    def teachers(self, run: RunSpec) -> int:
+        """How many baselines label the pool for a run with a second round: its own, and of further seeds."""
+        return self.arms[run.arm].get("teachers", 1)
+
     @cached_property
     def runnable(self) -> frozenset[str]:
         """Names of the arms that can be run here."""

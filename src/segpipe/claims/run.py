@@ -33,6 +33,7 @@ from segpipe.training.member import train_member
 from segpipe.training.tracking.tracker import Tracker, describe_run
 
 FOLD = 0
+TEACHER_SEEDS = 1000  # between the seeds of a run's teachers: no two runs of a claim share one
 
 
 def check_arms(plan: Plan) -> None:
@@ -84,9 +85,8 @@ def run_arm(
     architecture start from the same weights.
     """
     params, prepared = plan.run_params(run), Prepared(prepared_folder, fold=FOLD)
-    retrained = plan.is_retrained(run)
     with _work_folder(run, keep) as folder:
-        model = _trained(params, prepared, run, Path(folder), retrained=retrained)
+        model = _trained(plan, params, prepared, run, Path(folder))
         segmenter, card = load_segmenter(model, weights="last")
     judging = Prepared(prepared_folder, judge=True)
     judge = judging.folds[FOLD].judge
@@ -96,7 +96,7 @@ def run_arm(
     updates = max(len(prepared.folds[FOLD].train) // params.train.batch_size, 1)
     result = Result(
         code=code,
-        labelling=labelling if retrained else None,
+        labelling=labelling if plan.is_retrained(run) else None,
         params=plan.fingerprint(run),
         libraries=card.libraries,
         updates=updates * run.epochs,
@@ -116,8 +116,8 @@ def _work_folder(run: RunSpec, keep: Path | None) -> AbstractContextManager[str 
     return nullcontext(keep / run.key)
 
 
-def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, retrained: bool) -> Path:
-    """The run's model folder: of its baseline, or of its retraining on what that says of the pool.
+def _trained(plan: Plan, params: Params, prepared: Prepared, run: RunSpec, folder: Path) -> Path:
+    """The run's model folder: of its baseline, or of its retraining on what the teachers say of the pool.
 
     Raises ValueError where no pseudo label is kept: the baseline would stand for updates that were never made.
     """
@@ -125,13 +125,19 @@ def _trained(params: Params, prepared: Prepared, run: RunSpec, folder: Path, *, 
     member, size = params.member(params.member_names[0]), params.submission.size
     baseline = Job("baseline", member, prepared, FOLD, size, folder / "baseline", run=run.key)
     train_member(baseline, folder / "plots" / "baseline", tracker)
-    if not retrained:
+    if not plan.is_retrained(run):
         return baseline.out
+    teachers = [baseline.out]
+    for number in range(1, plan.teachers(run)):
+        another = member.model_copy(update={"seed": member.seed + number * TEACHER_SEEDS})
+        name, out = f"{run.key} teacher-{number}", folder / f"teacher-{number}"
+        train_member(Job("baseline", another, prepared, FOLD, size, out, run=name), folder / "plots" / name, tracker)
+        teachers.append(out)
     taught, pseudo = folder / "taught", folder / "pseudo"
     looked = [*prepared.pool(), *prepared.folds[FOLD].tune]
     work = Work(f"{run.key} teach", prepared, looked, params.teach, params.train, taught)
     soft = folder / "soft" if params.teach.probs else None
-    teach(work, FOLD, [baseline.out], checkpoints=params.teach.checkpoints, soft=soft)
+    teach(work, FOLD, teachers, checkpoints=params.teach.checkpoints, soft=soft)
     make_pseudo_labels(prepared, FOLD, taught, params.pseudo_label, pseudo)
     labels = PseudoLabels(pseudo)
     if not labels.indices:
