@@ -1,7 +1,6 @@
 """CutMix: a box of one pseudo-labelled image laid on another, and the parameters of retraining around it."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +8,6 @@ from segpipe.data.augment import Augment
 from segpipe.data.cutmix import AREA, SHAPE, CutMix, Mix
 from segpipe.data.dataset import EpochBatches, Part, Sample
 from segpipe.labels import IGNORE_INDEX
-from segpipe.params.training import RetrainParams
 
 fractions = st.floats(0, 1)
 
@@ -88,18 +86,3 @@ def test_the_last_epochs_see_true_labels_only():
     assert per_epoch[3] == per_epoch[4] == [[0, 0]] * 3
     batches.epoch = 3
     assert len(batches.update_keys(0)) == 2
-
-
-def test_fine_tuning_leaves_epochs_to_the_pseudo_labels():
-    raw = {
-        "init": "scratch",
-        "epochs": 4,
-        "ratio": 1.0,
-        "labels": "hard",
-        "pseudo_weight": 1.0,
-        "ramp_epochs": 0,
-        "cutmix": 0.0,
-    }
-    assert RetrainParams.model_validate(raw | {"finetune_epochs": 3})
-    with pytest.raises(ValueError, match="leaves none of the 4 epochs"):
-        RetrainParams.model_validate(raw | {"finetune_epochs": 4})

@@ -78,6 +78,8 @@ def test_an_unknown_key_names_the_nearest_one(key, value, said):
         ("optimizer.lr", float("inf"), "found inf; input should be a finite number"),
         ("optimizer.lr", float("nan"), "found nan; input should be a finite number"),
         ("retrain.ratio", float("inf"), "found inf; input should be a finite number"),
+        ("pseudo_label.keep", 0, "found 0; input should be greater than 0"),
+        ("pseudo_label.fraction", 0.0, "found 0.0; input should be greater than 0"),
         ("optimizer.name", "adamv", "found 'adamv'; allowed: madgrad, adamw, sgd; did you mean adamw?"),
         ("model.output_stride", 12, "found 12; allowed: 8, 16, 32"),
         ("model.atrous_rates", [2, 0], "found 0; input should be greater than 0"),
@@ -255,6 +257,7 @@ def test_an_unknown_member_is_a_key_error():
 
 
 THREE = {"data.val": None, "split.folds": 3}
+EIGHT = {"retrain.epochs": 8, "retrain.finetune_epochs": 0, "retrain.ramp_epochs": 0}
 OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
 
 
@@ -297,6 +300,26 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
             override({"loss": {"ce": 0.0}}) | {"retrain.labels": "soft", "teach.probs": True},
             "retrain.labels, members.second.loss.ce, members.second.loss.soft_ce: found soft with a weight of 0",
         ),
+        (
+            EIGHT | {"retrain.finetune_epochs": 8},
+            "retrain.finetune_epochs: found 8, which leaves none of the 8 epochs of retrain.epochs to the pseudo "
+            "labels; expected at most 7, or more epochs",
+        ),
+        (
+            EIGHT | {"retrain.finetune_epochs": 3, "retrain.ramp_epochs": 6},
+            "retrain.ramp_epochs: found 6, so that the weight of pseudo labels never reaches retrain.pseudo_weight; "
+            "expected at most 5, the epochs with pseudo labels (retrain.epochs less retrain.finetune_epochs)",
+        ),
+        (
+            override({"retrain": {"epochs": 2}}) | EIGHT | {"retrain.ramp_epochs": 3},
+            "retrain.ramp_epochs: found 3, so that the weight of pseudo labels never reaches retrain.pseudo_weight; "
+            "expected at most 2, the epochs with pseudo labels (members.second.retrain.epochs less retrain.",
+        ),
+        (
+            override({"retrain": {"finetune_epochs": 9, "cutmix": 0.5}}) | EIGHT,
+            "members.second.retrain.finetune_epochs: found 9, which leaves none of the 8 epochs of retrain.epochs",
+        ),
+        (override({"retrain": {"epochs": "2"}}) | EIGHT, "members.second.retrain.epochs: found '2'; input should be"),
         (THREE | {"split.train_folds": [1, 1]}, "split.train_folds: found an entry twice"),
         (TWO_MEMBERS | {"member_names": ["main", "main"]}, "member_names: found an entry twice in ['main', 'main']"),
         (TWO_MEMBERS | {"members": {"main": {}}}, "members: no entry for 'second' of member_names; add `second: {}`"),
@@ -311,6 +334,16 @@ OF_A_FILE = {"data.val": None, "split.file": "folds.csv"}
 def test_keys_must_fit_one_another(changes, said):
     (line,) = problems(changes)
     assert line.startswith(said)
+
+
+def test_the_weight_of_pseudo_labels_may_rise_over_all_epochs_with_the_pool():
+    retrain = check_params(changed(EIGHT | {"retrain.finetune_epochs": 3, "retrain.ramp_epochs": 5})).retrain
+    assert retrain.epochs - retrain.finetune_epochs == retrain.ramp_epochs
+
+
+def test_a_shared_mistake_about_epochs_is_told_once():
+    (line,) = problems(override({"retrain": {"cutmix": 0.5}}) | EIGHT | {"retrain.ramp_epochs": 9})
+    assert line.startswith("retrain.ramp_epochs: found 9")
 
 
 def test_folds_are_numbers_and_all():

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Strict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from segpipe.params.retraining import epoch_problems, soft_problems
 from segpipe.params.sections import Params, candidate_names, fitted_names
 from segpipe.params.training import OVERRIDABLE, MemberParams, merge
 from segpipe.params.values import ALL
@@ -111,8 +112,10 @@ def _cross_problems(params: "Params") -> list[str]:
             "pseudo_label.threshold, split.train_folds: found per_class with all, which has no tune images to "
             "say how precise a class is; use fixed or top_fraction, or train numbered folds only"
         )
+    if {"retrain", "member_names", "members"} <= has:
+        problems += epoch_problems(params)
     if {"teach", "retrain", "loss", "member_names", "members"} <= has:
-        problems += _soft_problems(params)
+        problems += soft_problems(params)
     if {"teach", "member_names"} <= has:
         strangers = (name for name in params.teach.members if name not in params.member_names)
         problems += [not_allowed("teach.members", name, params.member_names) for name in strangers]
@@ -130,28 +133,6 @@ def _cross_problems(params: "Params") -> list[str]:
         elif {"ensemble", "split"} <= has and set(params.split.train_folds) == {ALL}:
             problems += _unscored_rule(params.ensemble.rule, params.member_names)
     return problems
-
-
-def _soft_problems(params: "Params") -> list[str]:
-    """What soft labels lack, of every member with its overrides; a fault inside of these is told elsewhere."""
-    shared, problems = {"retrain": params.retrain.model_dump(), "loss": params.loss.model_dump()}, dict[str, None]()
-    for name in params.member_names:
-        override = params.members.get(name)
-        override = {key: value for key, value in (override or {}).items() if isinstance(value, Mapping)}
-        member = merge(shared, override)
-        if member["retrain"]["labels"] != "soft":
-            continue
-        own = "labels" in override.get("retrain", {})
-        key = f"members.{name}.retrain.labels" if own else "retrain.labels"
-        if not params.teach.probs:
-            line = f"{key}, teach.probs: found soft with false, so that no teacher's probabilities are kept; set "
-            problems[f"{line}teach.probs: true, or {key}: hard"] = None
-        if not member["loss"]["ce"] and not member["loss"]["soft_ce"]:
-            own_loss = {"ce", "soft_ce"} & override.get("loss", {}).keys()
-            loss = f"members.{name}.loss" if own_loss else "loss"
-            line = f"{key}, {loss}.ce, {loss}.soft_ce: found soft with a weight of 0 on both, the only terms that use "
-            problems[f"{line}soft labels; give one of them a weight above 0, or set {key}: hard"] = None
-    return list(problems)
 
 
 def _unknown_precision(params: "Params") -> bool:

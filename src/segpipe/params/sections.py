@@ -22,6 +22,7 @@ from segpipe.params.values import (
     NonNegative,
     Positive,
     Section,
+    Share,
     Size,
     Window,
     as_tuple,
@@ -151,8 +152,8 @@ class PseudoLabelParams(Section):
     target_precision: Annotated[float, Field(gt=0, lt=1)]
     certainty: Annotated[float, Field(ge=0.5, lt=1)]
     min_share: Fraction
-    fraction: Fraction
-    keep: Fraction
+    fraction: Share
+    keep: Share
 
 
 class PredictParams(ViewParams):
