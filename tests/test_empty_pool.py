@@ -30,7 +30,7 @@ def test_the_pool_is_empty_and_so_are_the_pseudo_labels(run):
     assert read_json(folder / "data/pseudo/0/card.json")["indices"] == []
     assert len(PackedArrays(folder / "data/pseudo/0/labels")) == 0
     assert read_json(folder / "metrics/pseudo_label/0.json") == {"kept": 0.0}
-    assert "pseudo_label: there are no unlabelled images" in said
+    assert "pseudo_label: warning: there are no unlabelled images" in said
 
 
 def test_retraining_keeps_the_baseline_and_says_so(run):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -122,18 +123,22 @@ def test_answers_of_teachers_that_know_the_judge_images_are_refused_by_name(tmp_
 
 
 NOTHING_KEPT = {
-    "at confidence 0.6, keep 1.0": AT_60,
-    "at target_precision 0.9, min_share 0.0, keep 1.0": AT_60.model_copy(update={"threshold": "per_class"}),
-    "at fraction 0.0, keep 1.0": AT_60.model_copy(update={"threshold": "top_fraction", "fraction": 0.0}),
-    "at confidence 0.0, keep 0.0": AT_60.model_copy(update={"confidence": 0.0, "keep": 0.0}),
+    "pseudo_label.confidence: found 0.6, and the highest confidence in the pool is 0.596: lower it, or choose another "
+    "pseudo_label.threshold": AT_60,
+    "pseudo_label.target_precision: found 0.9, which tune images promise of no pixel: lower it, or raise "
+    "pseudo_label.min_share, which is 0.0": AT_60.model_copy(update={"threshold": "per_class"}),
+    "pseudo_label.fraction: found 0.03, which is less than a pixel of every class: raise it, or choose another "
+    "pseudo_label.threshold": AT_60.model_copy(update={"threshold": "top_fraction", "fraction": 0.03}),
 }
 
 
 @pytest.mark.parametrize("how", NOTHING_KEPT)
 def test_a_threshold_that_keeps_nothing_is_a_warning_and_gives_an_empty_set(tmp_path, prepared, capsys, how):
     wrong = {"tune": ([1, 1, 0, 0, 0], [UNSURE] * 5)}
-    labels, share, quality = make(tmp_path, prepared, *[([0] * 5, [UNSURE] * 5)] * 3, params=NOTHING_KEPT[how], **wrong)
-    warning = f"pseudo_label: warning: nothing of 3 images is kept {how}; retraining keeps the baseline\n"
+    labels, share, quality = make(
+        tmp_path, prepared, *[([0] * 5, [UNSURE, 152] + [0] * 3)] * 3, params=NOTHING_KEPT[how], **wrong
+    )
+    warning = f"pseudo_label: warning: nothing of 3 images is kept; {how}; retraining keeps the baseline until then\n"
     assert warning in capsys.readouterr().out
     assert share == 0 and labels.indices == () and len(labels.labels) == 0
     assert labels.lineage.learned_from == TEACHERS.learned_from
@@ -142,21 +147,38 @@ def test_a_threshold_that_keeps_nothing_is_a_warning_and_gives_an_empty_set(tmp_
 
 def test_an_empty_pool_says_so_and_gives_an_empty_set(tmp_path, prepared, capsys):
     labels, share, _ = make(tmp_path, prepared)
-    assert "there are no unlabelled images" in capsys.readouterr().out
+    assert "pseudo_label: warning: there are no unlabelled images" in capsys.readouterr().out
     assert share == 0 and labels.indices == ()
 
 
-def test_a_set_that_keeps_something_says_nothing(tmp_path, prepared, capsys):
-    make(tmp_path, prepared, ([0] * 5, [SURE] * 5))
-    assert capsys.readouterr().out == ""
+def test_the_confidence_that_is_named_keeps_something(tmp_path, prepared, capsys):
+    pool = [([0] * 5, [152] * 5)]
+    make(tmp_path, prepared, *pool)
+    highest = float(re.search(r"the highest confidence in the pool is (0\.\d+)", capsys.readouterr().out)[1])
+    _, share, _ = make(tmp_path / "lower", prepared, *pool, params=AT_60.model_copy(update={"confidence": highest}))
+    assert share == 1
+
+
+def test_a_pool_of_copies_alone_keeps_nothing_and_says_so(tmp_path, prepared, capsys):
+    (tune,), pool = prepared.folds[0].tune, prepared.pool()
+    names = [entry.file_name for entry in prepared.entries]
+    write_near_copies(prepared.path / "near_copies.csv", names, {tune: "one"} | dict.fromkeys(pool, "one"))
+    make(tmp_path, prepared, *[([0] * 5, [SURE] * 5)] * 3)
+    assert "pseudo_label: warning: all 3 images of the pool are left out" in capsys.readouterr().out
+
+
+def test_a_set_says_how_much_it_keeps_and_how_much_of_that_should_be_right(tmp_path, prepared, capsys):
+    _, share, _ = make(tmp_path, prepared, ([0] * 5, [SURE, SURE, 0, 0, 0]))
+    values = pd.read_csv(tmp_path / "plots" / "summary.csv", index_col="name")["value"]
+    right = f"{100 * values['expected_precision']:.1f} % of them are expected to be right"
+    assert capsys.readouterr().out == f"pseudo_label: kept 40.0 % of the pixels of 1 image; {right}\n" and share == 0.4
 
 
 def test_thin_evidence_is_said(tmp_path, prepared, capsys):
     per_class = AT_60.model_copy(update={"threshold": "per_class", "min_share": 0.5})
     _, _, quality = make(tmp_path, prepared, ([0, 0, 1, 1, 1], [255, 10, 255, 10, 10]), params=per_class)
-    assert (
-        "few tune scenes show these classes, so their thresholds are guesses: Glass, Paper" in capsys.readouterr().out
-    )
+    guesses = "warning: fewer than 10 tune scenes show these classes, so their thresholds are guesses: Glass, Paper"
+    assert guesses in capsys.readouterr().out
     assert quality["why"].tolist() == [f"min_share, target not reached, of {n} tune scenes" for n in (1, 0)]
     assert quality["pixels_kept"].tolist() == [1, 3]  # half of each at least; two of Paper cannot be told apart
 

@@ -25,6 +25,7 @@ from segpipe.pseudo.quality import Counted, calibration_table, quality_table, su
 from segpipe.pseudo.reliability import SIGNS, most_reliable, plausibility, reliability, shares_of
 from segpipe.pseudo.taught import STEPS, Taught, joint_counts
 from segpipe.pseudo.thresholds import Keeper, Threshold, choose_thresholds
+from segpipe.pseudo.told import say_guesses, say_kept, say_nothing_kept
 from segpipe.stage import write_json
 
 LESS_RELIABLE = "less reliable"
@@ -53,9 +54,10 @@ class Made:
 def make_pseudo_labels(prepared: Prepared, fold: FoldName, folder: Path, params: PseudoLabelParams, out: Path) -> Made:
     """Write the labels of the pool to `out`, from what `teach` left in `folder`; return how good they are.
 
-    Images of which no pixel is kept are left out, and so are copies of held-out images. An empty pool, or thresholds
-    that keep nothing, give an empty set with a warning. Raises ValueError where the teachers know what the fold holds
-    out, where their answers are of other images than the prepared ones, and as `choose_thresholds` does.
+    Images of which no pixel is kept are left out, and so are copies of held-out images. One line says what was kept; an
+    empty pool, or thresholds that keep nothing, give an empty set with a warning. Raises ValueError where the teachers
+    know what the fold holds out, where their answers are of other images than the prepared ones, and as
+    `choose_thresholds` does.
     """
     taught, num_classes = Taught(folder), prepared.classes.num_classes
     _refuse_other_images(prepared, fold, taught)
@@ -75,9 +77,15 @@ def make_pseudo_labels(prepared: Prepared, fold: FoldName, folder: Path, params:
     quality = quality_table(prepared.classes.names, counted, evidence, thresholds, params.certainty)
     calibration = calibration_table(evidence)
     share = int(kept.counts.sum()) / max(int(images["pixels"].sum()), 1)
-    _warn(taught, kept, thresholds, prepared.classes.names, params)
+    told, guesses = summary(quality, calibration), say_guesses(prepared.classes.names, thresholds)
+    if kept.shares:
+        say(say_kept(share, len(taught.pool), told["expected_precision"]))
+    else:
+        say(say_nothing_kept(len(taught.pool), predicted, params))
+    if guesses:
+        say(guesses)
     table = images.drop(columns="pixels").sort_values("reliability", ascending=False, kind="stable")
-    return Made(share, quality, calibration, table, summary(quality, calibration))
+    return Made(share, quality, calibration, table, told)
 
 
 def _refuse_other_images(prepared: Prepared, fold: FoldName, taught: Taught) -> None:
@@ -153,29 +161,3 @@ def _kept_of_tune(prepared: Prepared, taught: Taught, thresholds: list[Threshold
         for place, counted in enumerate((target != IGNORE_INDEX, label == target)):
             found[place] += histogram(np.where(counted, label, IGNORE_INDEX).astype(np.uint8))
     return found[0, : len(thresholds)], found[1, : len(thresholds)]
-
-
-def _warn(
-    taught: Taught, kept: Kept, thresholds: list[Threshold], names: tuple[str, ...], params: PseudoLabelParams
-) -> None:
-    """What a user should know who never opens the report."""
-    if not taught.pool:
-        say(
-            "pseudo_label: there are no unlabelled images, so there are no pseudo labels; retraining keeps the baseline"
-        )
-    elif not kept.shares:
-        how = {
-            "fixed": f"confidence {params.confidence}",
-            "per_class": f"target_precision {params.target_precision}, min_share {params.min_share}",
-            "top_fraction": f"fraction {params.fraction}",
-        }[params.threshold]
-        say(
-            f"pseudo_label: warning: nothing of {len(taught.pool)} images is kept at {how}, keep {params.keep}; "
-            "retraining keeps the baseline"
-        )
-    thin = [name for name, threshold in zip(names, thresholds, strict=True) if threshold.thin]
-    if thin:
-        say(
-            "pseudo_label: warning: few tune scenes show these classes, so their thresholds are guesses: "
-            + ", ".join(thin)
-        )
