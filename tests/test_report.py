@@ -169,6 +169,9 @@ def test_several_folds_have_one_row_a_model_and_nothing_kept_is_said(tmp_path):
     assert models.count('<th scope="row"') == 8
     assert "<h3>Fold 1</h3>" in html
     assert "No pixel of the pool was confident enough" in html
+    part = pool_part(html)
+    assert "and retraining kept the baseline models." in part and "learns as mistakes" not in part
+    assert part.count("Retraining kept the baseline models.") == 2, "of each fold"
 
 
 def test_terms_of_a_loss_that_has_several_stand_with_their_shares_of_the_gradient(html):
@@ -206,6 +209,11 @@ def test_each_fold_says_from_which_labels_its_students_learned(run_folder, tmp_p
     assert f"Students (second) {hard}" in second
     soft = "learned from soft labels, the teachers&#x27; probabilities of each kept pixel."
     assert f"Students (main) {soft}" in second
+
+
+def test_what_retraining_learns_as_mistakes_is_said_where_it_learned(html):
+    assert "retraining learns as mistakes" in pool_part(html)
+    assert "kept the baseline models" not in pool_part(html)
 
 
 def test_members_that_do_not_teach_are_told(run_folder, tmp_path):

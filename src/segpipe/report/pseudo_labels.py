@@ -7,6 +7,7 @@ import pandas as pd
 
 from segpipe.drawing import label_overlay
 from segpipe.labels import IGNORE_INDEX
+from segpipe.metrics.bootstrap import MIN_GROUPS
 from segpipe.pseudo.labels import LESS_RELIABLE
 from segpipe.pseudo.thresholds import FEW_SCENES
 from segpipe.report.charts import Line, class_name, line_chart, line_legend
@@ -33,6 +34,15 @@ _LEARNED = {
     "hard": "hard labels, the class of each kept pixel",
     "soft": "soft labels, the teachers' probabilities of each kept pixel",
 }
+_LEAD = (
+    "The baseline models' confident pixels on images without labels, from which the second round learned. Their truth "
+    "is not known: “expected right” carries over what tune images say of pixels of the same class and confidence. What "
+    "is not right, retraining learns as mistakes."
+)
+_NOTHING_KEPT = (
+    "No pixel of the images without labels was kept, so there was nothing to learn from, and retraining kept the "
+    "baseline models."
+)
 _SIGNS = (
     ("Teachers agree", "member_agreement"),
     ("Checkpoints agree", "checkpoint_agreement"),
@@ -48,11 +58,7 @@ def pseudo_labels(run: Run) -> Markup:
             "There are no unlabelled images, so there are no pseudo labels, and retraining kept the baseline models."
         )
         return section("pseudo-labels", "Pseudo labels", nothing)
-    lead = (
-        "The baseline models' confident pixels on images without labels, from which the second round learned. Their "
-        "truth is not known: “expected right” carries over what tune images say of pixels of the same class and "
-        "confidence. What is not right, retraining learns as mistakes."
-    )
+    lead = _LEAD if any(pseudo.labels.indices for pseudo in run.pseudo) else _NOTHING_KEPT
     body: list[Markup] = []
     for pseudo in run.pseudo:
         if len(run.pseudo) > 1:
@@ -75,7 +81,9 @@ def _said(run: Run, pseudo: PseudoRun) -> Markup:
     if len(run.params.teachers) < len(run.params.member_names):
         said.insert(0, f"Of the members only {', '.join(run.params.teachers)} labelled the pool (teach.members).")
     values = pseudo.summary
-    if pseudo.labels.indices:
+    if not pseudo.labels.indices:
+        said.append("Retraining kept the baseline models.")
+    else:
         shift = percent(values["class_shift"])
         said.append(f"{percent(values['expected_precision'])} of them are expected to be right.")
         said.append(f"Their shares of classes differ from those of labelled images by {shift} of pixels.")
@@ -87,7 +95,7 @@ def _said(run: Run, pseudo: PseudoRun) -> Markup:
         said.append(f"pseudo_label.keep left out {count(less, 'less reliable image')}.")
     thin = pseudo.quality["why"].str.contains(FEW_SCENES, regex=False).sum()
     if thin:
-        said.append(f"Few tune scenes show {thin} of the classes: their thresholds are guesses.")
+        said.append(f"Fewer than {MIN_GROUPS} tune scenes show {thin} of the classes: their thresholds are guesses.")
     return tag("p", " ".join([*said, *_learned(run, pseudo)]))
 
 
