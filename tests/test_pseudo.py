@@ -179,7 +179,7 @@ def test_thin_evidence_is_said(tmp_path, prepared, capsys):
     _, _, quality = make(tmp_path, prepared, ([0, 0, 1, 1, 1], [255, 10, 255, 10, 10]), params=per_class)
     guesses = "warning: fewer than 10 tune scenes show these classes, so their thresholds are guesses: Glass, Paper"
     assert guesses in capsys.readouterr().out
-    assert quality["why"].tolist() == [f"min_share, target not reached, of {n} tune scenes" for n in (1, 0)]
+    assert quality["why"].tolist() == [f"min_share; target not reached; of {n} tune scenes" for n in (1, 0)]
     assert quality["pixels_kept"].tolist() == [1, 3]  # half of each at least; two of Paper cannot be told apart
 
 

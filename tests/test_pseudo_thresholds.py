@@ -11,7 +11,7 @@ from segpipe.labels import IGNORE_INDEX
 from segpipe.params import PseudoLabelParams
 from segpipe.pseudo.evidence import Evidence, effective_groups, precision_bound
 from segpipe.pseudo.taught import at_least, joint_counts
-from segpipe.pseudo.thresholds import NOTHING, Keeper, choose_thresholds, fixed, per_class, top_fraction
+from segpipe.pseudo.thresholds import FEW_SCENES, NOTHING, Keeper, choose_thresholds, fixed, per_class, top_fraction
 
 V = IGNORE_INDEX
 BASE = PseudoLabelParams(
@@ -116,7 +116,7 @@ def test_a_rare_class_that_misses_the_target_keeps_its_most_confident_pixels_and
     pool = at(_150=70, _200=20, _240=10)
     assert per_class(total, right, pool, BASE).step == NOTHING
     found = per_class(total, right, pool, changed(min_share=0.1))
-    assert (found.step, found.why) == (240, "min_share, target not reached, of 2 tune scenes")
+    assert (found.step, found.why) == (240, "min_share; target not reached; of 2 tune scenes")
     assert per_class(total, right, pool, changed(min_share=0.11)).step == 200
 
 
@@ -141,6 +141,15 @@ def test_a_higher_target_never_keeps_more(rows, one, other, min_share):
     sections = [changed(target_precision=target, min_share=min_share) for target in sorted((one, other))]
     low, high = (per_class(total, right, total.sum(0), section) for section in sections)
     assert low.step <= high.step
+
+
+@settings(max_examples=100, deadline=None)
+@given(counted, st.floats(0.01, 0.99), st.sampled_from([0.0, 0.1]))
+def test_the_reason_names_the_scenes_where_the_threshold_is_thin_and_only_there(rows, target, min_share):
+    total, right = scenes(*rows)
+    found = per_class(total, right, total.sum(0), changed(target_precision=target, min_share=min_share))
+    assert found.thin == (FEW_SCENES in found.why), "the log counts the one, the report the other"
+    assert "," not in found.why, "a comma would part the columns of quality.csv"
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,7 +11,7 @@ from segpipe.pseudo.evidence import Evidence, precision_bound
 from segpipe.pseudo.taught import STEPS, at_least
 
 NOTHING = STEPS  # a threshold above all confidences
-FEW_SCENES = "tune scenes"  # `why` says how many where a threshold rests on too few
+FEW_SCENES = "tune scenes"  # `why` says how many where a threshold is thin, and only there
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Threshold:
     """Of one class: pixels of confidence `step` (255ths) and above are kept; of those at it only `wanted` of `tied`."""
 
     step: int
-    why: str  # for the quality table
+    why: str  # for the quality table, its parts with `; ` between them: commas part the table's columns
     wanted: int = 1
     tied: int = 1
     thin: bool = False  # it rests on too few scenes
@@ -77,12 +77,12 @@ def per_class(total: np.ndarray, right: np.ndarray, counts: np.ndarray, params: 
     step = int(reached.min()) if len(reached) else NOTHING
     floor = _share_step(counts, params.min_share)
     groups = int((total.sum(1) > 0).sum())
-    thin = 0 < groups < MIN_GROUPS
-    scenes = f", of {groups} {FEW_SCENES}" if thin or not groups else ""
     if step <= floor:
-        return Threshold(step, "nothing" if step == NOTHING else f"target{scenes}", thin=thin)
-    how = "target not reached" if step == NOTHING else "target only above it"
-    return Threshold(floor, f"min_share, {how}{scenes}", thin=thin or not groups)
+        why, thin = "nothing" if step == NOTHING else "target", 0 < groups < MIN_GROUPS
+    else:
+        how = "target not reached" if step == NOTHING else "target only above it"
+        why, thin = f"min_share; {how}", groups < MIN_GROUPS
+    return Threshold(min(step, floor), why + (f"; of {groups} {FEW_SCENES}" if thin else ""), thin=thin)
 
 
 def _share_step(counts: np.ndarray, share: float) -> int:
