@@ -40,10 +40,12 @@ BOTH = pytest.mark.parametrize("on_problem", ["stop", "skip"])
 def test_a_training_image_in_another_list_is_an_error(root, later, on_problem):
     write_folder(root, **{"pool": pictures("p")} | {later: pictures("m", "n", "b")})
     lines = refused(root, unlabeled="pool.json", on_problem=on_problem)
+    scored = "scores would come from training images"
+    labeled = "one with true labels needs no pseudo label, so take it out of data.unlabeled"
     assert lines == [
         f"{root}: 1 problem",
         f"  {root}/{later}.json: image 12: found 'b.png'; expected an image that data.train does not list "
-        "already: scores would come from training images.",
+        f"already: {labeled if later == 'pool' else scored}.",
         "Mend the above.",
     ]
 

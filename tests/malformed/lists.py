@@ -39,6 +39,7 @@ def folds(mistake: str, content: bytes | None, *says: str) -> Case:
 
 
 LEAK = "scores would come from training images"
+LABELED = "one with true labels needs no pseudo label, so take it out of data.unlabeled"
 TWO_SCENES = "expected two: one half tunes and the other judges"
 
 SECTIONS: dict[str, list[Case]] = {
@@ -109,6 +110,32 @@ SECTIONS: dict[str, list[Case]] = {
             "data.val",
             "train.json",
             "data.val: 'train.json' is the file of data.train, too; expected lists that share no image",
+        ),
+        params(
+            "one file for training and the pool",
+            "data.unlabeled",
+            "train.json",
+            "data.unlabeled: 'train.json' is the file of data.train, too; expected lists that share no image: ",
+            LABELED,
+        ),
+        params(
+            "no image of the pool used",
+            "pseudo_label.keep",
+            0,
+            "pseudo_label.keep: found 0; input should be greater than 0",
+        ),
+        params(
+            "no epoch for pseudo labels",
+            "retrain",
+            COMMITTED["retrain"] | {"epochs": 2, "finetune_epochs": 2},
+            "retrain.finetune_epochs: found 2, which leaves none of the 2 epochs of retrain.epochs to the pseudo ",
+        ),
+        params(
+            "a weight that rises for longer than there are pseudo labels",
+            "retrain",
+            COMMITTED["retrain"] | {"epochs": 4, "finetune_epochs": 1, "ramp_epochs": 4},
+            "retrain.ramp_epochs: found 4, so that the weight of pseudo labels never reaches retrain.pseudo_weight",
+            "expected at most 3, the epochs with pseudo labels",
         ),
         params(
             "one file twice in a list", "data.train", ["train.json"] * 2, "'train.json' is named twice in data.train"
@@ -247,11 +274,18 @@ SECTIONS: dict[str, list[Case]] = {
             {"data.train": ["train.json", "pool.json"], "data.unlabeled": None},
         ),
         Case("an image in two lists", image("val.json", file_name="b.png"), (f"{VAL}image 10: found 'b.png'", LEAK)),
-        Case("the same in other words", image("pool.json", file_name="./b.png"), ("pool.json: image 10: found", LEAK)),
+        Case(
+            "the same in other words", image("pool.json", file_name="./b.png"), ("pool.json: image 10: found", LABELED)
+        ),
         Case(
             "a copy of a training image",
             copied("b.png", "x.png"),
             (f"{TEST}image 10: x.png is a byte-identical copy of b.png in data.train; expected images of its own",),
+        ),
+        Case(
+            "a copy of a training image in the pool",
+            copied("b.png", "p.png"),
+            ("pool.json: image 10: p.png is a byte-identical copy of b.png in data.train; expected images of its own",),
         ),
         params(
             "a pattern that finds nothing",

@@ -195,7 +195,14 @@ def _taken(named: dict[Path, str], path: Path, source: str) -> tuple[str, str] |
         return None
     if first == source:
         return f"is named twice in data.{source}", "each file once"
-    return f"is the file of data.{first}, too", "lists that share no image: scores would come from training images"
+    return f"is the file of data.{first}, too", f"lists that share no image: {_why_apart(source)}"
+
+
+def _why_apart(source: str) -> str:
+    """What is wrong with an image of `source` that a labelled list has, too."""
+    if source == "unlabeled":
+        return "one with true labels needs no pseudo label, so take it out of data.unlabeled"
+    return "scores would come from training images"
 
 
 def _overlap_problems(files: Files) -> Iterator[Problem]:
@@ -210,9 +217,7 @@ def _overlap_problems(files: Files) -> Iterator[Problem]:
                 if first == source:
                     expected = f"an image that {first_file.path} does not list already: it would be learned from twice"
                 else:
-                    expected = (
-                        f"an image that data.{first} does not list already: scores would come from training images"
-                    )
+                    expected = f"an image that data.{first} does not list already: {_why_apart(source)}"
                 yield Problem(str(file.path), f"image {image.id}", f"found {short(image.file_name)}", expected)
 
 
