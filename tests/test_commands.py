@@ -21,6 +21,8 @@ ELSEWHERE = {
     "dvc repro claims/camvid/dvc.yaml": "needs the CamVid photographs",
     "segpipe score --labels": "tests/test_score.py: it needs label maps and truth of one's own",
     "PYTHONPATH=src python benchmarks/": "minutes, and its figures are this machine's",
+    "PYTHONPATH=src python stages/claim_run.py": "minutes; tests/test_claims_run.py",
+    "PYTHONPATH=src python docs/gain_pictures.py": "needs the models of 18 runs",
     "torchrun --nnodes": "needs several machines; tests/test_training.py runs two processes on one",
     "mkdir -p data/raw && cp -r <your CamVid": "needs the CamVid photographs",
     "for seed in 0 1 2": "needs the CamVid photographs, and most of an hour",

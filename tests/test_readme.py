@@ -46,6 +46,16 @@ def test_the_verdicts_are_those_of_the_claims():
     assert f"19 times in 20 | {noise['verdict']} |" in README
 
 
+def test_what_pseudo_labels_gain_is_what_the_claims_have_shown():
+    page = (ROOT / "docs/pseudo-labels.md").read_text(encoding="utf-8")
+    for folder in ("claims", "claims/camvid"):
+        for claim in read_json(ROOT / folder / "verdicts.json")["claims"]:
+            if claim["name"].startswith(("pool_", "pseudo_")):
+                for part in claim["evidence"]:
+                    figures = f"{part['value']:+.3f} ({part['low']:+.3f} to {part['high']:+.3f})"
+                    assert f"| {figures} | {part['verdict']} |" in page, (folder, claim["name"])
+
+
 def test_every_dvc_command_is_one_that_dvc_understands():
     found = [words[1:] for words in commands() if words[0] == "dvc"]
     assert len(found) >= 6
